@@ -1,0 +1,63 @@
+# The front: every target is one command. `make demo` and `make check` are all that a new machine (Debian 12) needs.
+#
+#   make             builds the release preset in build/release
+#   make demo        the wordcount job (examples/wordcount) [INPUT=dir] [KILL=1]
+#   make check       all tests; the last line counts them
+#   make bench       every figure [ONLY=prefix] [QUICK=1]
+#   make crash       every crash point; make torture MINUTES=n: random kills for a while; make models: all the models
+#   make install     [PREFIX=/usr/local] [DESTDIR=]
+#   make setup       installs what is missing (Debian packages, a virtual environment in build/venv)
+#   make format, make clean
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+.PHONY: build setup demo check bench crash torture models install format clean
+
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+MINUTES ?= 10
+export BUILD := $(CURDIR)/build/release
+export PYTHON := $(CURDIR)/build/venv/bin/python
+export INPUT KILL ONLY QUICK
+
+build:
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+
+setup:
+	cmake/setup all
+	cmake/setup python
+
+demo:
+	cmake/setup demo
+	$(MAKE) --no-print-directory build
+	cmake/setup python
+	examples/wordcount/run
+
+check:
+	cmake/setup all
+	tests/run
+
+bench:
+	cmake/setup all
+	$(MAKE) --no-print-directory build
+	cmake/setup python
+	bench/run
+
+crash: build
+	tests/crash/run --all
+
+torture: build
+	tests/crash/run --minutes $(MINUTES)
+
+models:
+	ALL=1 tests/models/run
+
+install: build
+	cmake --install build/release --prefix $(PREFIX)
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build

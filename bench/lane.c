@@ -1,0 +1,249 @@
+/* What a mailbox costs: the rows lane.mailbox.*, and the C side of py.recv.numpy.
+ *
+ * Two processes (fan-in: more), each opens the lanes by their URLs. A message is a block of the lane's pool: allocated, filled
+ * with 64 bytes (of 1 MiB only the first is touched), sent by moving it, received, looked at, freed. All of that is timed.
+ */
+#include "bench/bench.h"
+
+#include <cuelight/channel.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MESSAGE = 64, BATCH = 32, SENDERS_MAX = 4, DRAIN = 512, DOUBLES = 1000 };
+enum { MORE = 1, LAST = 2 }; /* first byte of a message */
+
+/* The default of who may use more than one CPU. Pinned to one the library would not spin, as nobody could answer meanwhile. */
+#define RATE_SPIN CUE_US(20)
+#define PATIENCE CUE_SEC(20) /* whoever waits longer has lost a message */
+
+static cue_channel *open_lane(const struct bench *b, const char *name, unsigned how, cue_time spin)
+{
+    char url[128];
+    cue_channel *ch;
+    snprintf(url, sizeof url, "shm://%s/%s", bench_tag(b), name);
+    CUE_MUST(cue_channel_open(url, how, &(cue_channel_opts){ .spin = spin }, &ch));
+    return ch;
+}
+
+static void check(int status, const char *what)
+{
+    if (__builtin_expect(status < 0, 0))
+        bench_fail("%s: %s: %s", what, cue_status_name(status), cue_trail());
+}
+
+static inline void make(cue_channel *ch, size_t bytes, int what, cue_block *block)
+{
+    check(cue_block_alloc(cue_channel_pool(ch), bytes, NULL, block), "alloc");
+    memset(block->data, what, bytes > MESSAGE ? 1 : MESSAGE);
+}
+static inline void put(cue_channel *ch, size_t bytes, int what)
+{
+    static cue_block block; /* empty after each send; the message that moves it stays as it is */
+    static const cue_msg message = { .move = &block };
+    make(ch, bytes, what, &block);
+    check(cue_channel_send(ch, &message, PATIENCE), "send");
+}
+static inline int take(cue_channel *ch)
+{
+    cue_msg m;
+    check(cue_channel_recv(ch, &m, PATIENCE), "receive");
+    int what = *(const unsigned char *)m.data;
+    cue_msg_release(&m);
+    return what;
+}
+
+/* ---- one way: there and back, halved ---- */
+struct trip {
+    size_t bytes;
+    cue_time spin;
+};
+static const struct trip trips[] = {
+    { MESSAGE, { 100000000 } }, /* longer than any answer takes: it never sleeps */
+    { MESSAGE, { -1 } },        /* never spins */
+    { 1 << 20, { 100000000 } },
+};
+enum { SPINNING, ASLEEP, ONE_MIB };
+
+static void ping(struct bench *b, long kind)
+{
+    const struct trip *trip = &trips[kind];
+    bench_pin(b, 0);
+    cue_channel *back = open_lane(b, "back", CUE_RECV, trip->spin), *out = open_lane(b, "out", CUE_SEND, trip->spin);
+    struct helper *h = bench_helper(b, 0);
+    while (bench_next(b)) {
+        helper_go(h, bench_seconds(b));
+        uint64_t end = bench_end(b), last = ticks_now();
+        for (bool more = true; more;) {
+            more = last < end;
+            put(out, trip->bytes, more ? MORE : LAST);
+            take(back);
+            uint64_t now = ticks_now();
+            bench_sample(b, now - last);
+            last = now;
+        }
+        helper_figure(h);
+        bench_half_trips(b);
+    }
+    helper_end(h);
+    cue_channel_close(out);
+    cue_channel_close(back);
+}
+static void pong(struct bench *b, long kind)
+{
+    const struct trip *trip = &trips[kind];
+    bench_pin(b, 1);
+    cue_channel *out = open_lane(b, "out", CUE_RECV, trip->spin), *back = open_lane(b, "back", CUE_SEND, trip->spin);
+    while (bench_next(b)) {
+        int what;
+        do {
+            what = take(out);
+            put(back, trip->bytes, MORE);
+        } while (what != LAST);
+        bench_figure(b, 0);
+    }
+    cue_channel_close(out);
+    cue_channel_close(back);
+}
+
+/* ---- rate: as many as arrive, from `senders` processes ---- */
+static void receive_all(struct bench *b, struct helper **h, long senders, unsigned (*next)(cue_channel *ch, unsigned *ended),
+                        cue_channel *ch)
+{
+    while (bench_next(b)) {
+        for (long i = 0; i < senders; i++)
+            helper_go(h[i], bench_seconds(b));
+        uint64_t begin = ticks_now(), got = 0;
+        for (unsigned ended = 0; ended < senders;)
+            got += next(ch, &ended);
+        double ns = ticks_ns(ticks_now() - begin);
+        for (long i = 0; i < senders; i++)
+            helper_figure(h[i]);
+        bench_figure(b, (double)got / ns * 1e9);
+    }
+}
+static void receive(struct bench *b, long senders, unsigned (*next)(cue_channel *ch, unsigned *ended))
+{
+    struct helper *h[SENDERS_MAX];
+    bench_pin(b, 0);
+    cue_channel *ch = open_lane(b, "many", CUE_RECV, RATE_SPIN);
+    for (long i = 0; i < senders; i++)
+        h[i] = bench_helper(b, (unsigned)i);
+    receive_all(b, h, senders, next, ch);
+    for (long i = 0; i < senders; i++)
+        helper_end(h[i]);
+    cue_channel_close(ch);
+}
+
+static unsigned next_one(cue_channel *ch, unsigned *ended)
+{
+    *ended += take(ch) == LAST;
+    return 1;
+}
+static void rate_receive(struct bench *b, long senders)
+{
+    receive(b, senders, next_one);
+}
+static void rate_send(struct bench *b, long senders)
+{
+    (void)senders;
+    bench_pin(b, 1);
+    cue_channel *ch = open_lane(b, "many", CUE_SEND, RATE_SPIN);
+    while (bench_next(b)) {
+        uint64_t end = bench_end(b);
+        for (uint64_t n = 1; n % 64 || ticks_now() < end; n++)
+            put(ch, MESSAGE, MORE);
+        put(ch, MESSAGE, LAST);
+        bench_figure(b, 0);
+    }
+    cue_channel_close(ch);
+}
+
+static unsigned next_batch(cue_channel *ch, unsigned *ended)
+{
+    cue_msg m[BATCH];
+    int n = cue_channel_recv_many(ch, m, BATCH, PATIENCE);
+    check(n, "receive");
+    for (int i = 0; i < n; i++) {
+        *ended += *(const unsigned char *)m[i].data == LAST;
+        cue_msg_release(&m[i]);
+    }
+    return (unsigned)n;
+}
+static void batch_receive(struct bench *b, long senders)
+{
+    receive(b, senders, next_batch);
+}
+static void batch_send(struct bench *b, long senders)
+{
+    (void)senders;
+    bench_pin(b, 1);
+    cue_channel *ch = open_lane(b, "many", CUE_SEND, RATE_SPIN);
+    while (bench_next(b)) {
+        uint64_t end = bench_end(b);
+        for (bool more = true; more;) {
+            cue_block block[BATCH];
+            cue_msg m[BATCH];
+            more = ticks_now() < end;
+            for (int i = 0; i < BATCH; i++) {
+                make(ch, MESSAGE, more || i < BATCH - 1 ? MORE : LAST, &block[i]);
+                m[i] = (cue_msg){ .move = &block[i] };
+            }
+            for (int sent = 0; sent < BATCH;) {
+                int n = cue_channel_send_many(ch, m + sent, (size_t)(BATCH - sent), PATIENCE);
+                check(n, "send");
+                sent += n;
+            }
+        }
+        bench_figure(b, 0);
+    }
+    cue_channel_close(ch);
+}
+
+/* ---- what a receive costs when the message is there: what bench/recv.py does, in C ---- */
+static void recv_view(struct bench *b, long arg)
+{
+    (void)arg;
+    bench_pin(b, 0);
+    cue_channel *ch = open_lane(b, "view", CUE_RECV | CUE_SEND, RATE_SPIN);
+    double sum = 0;
+    while (bench_next(b)) {
+        uint64_t end = bench_end(b), spent = 0, received = 0;
+        while (ticks_now() < end) {
+            for (int i = 0; i < DRAIN; i++) {
+                cue_block block;
+                check(cue_block_alloc(cue_channel_pool(ch), DOUBLES * sizeof(double), NULL, &block), "alloc");
+                ((double *)block.data)[0] = ((double *)block.data)[DOUBLES - 1] = i;
+                check(cue_channel_send(ch, &(cue_msg){ .move = &block }, PATIENCE), "send");
+            }
+            uint64_t begin = ticks_now();
+            for (int i = 0; i < DRAIN; i++) {
+                cue_msg m;
+                check(cue_channel_recv(ch, &m, PATIENCE), "receive");
+                const double *view = m.data;
+                sum += view[0] + view[DOUBLES - 1];
+                cue_msg_release(&m);
+            }
+            spent += ticks_now() - begin;
+            received += DRAIN;
+        }
+        bench_touch(&sum);
+        bench_figure(b, ticks_ns(spent) / (double)received);
+    }
+    cue_channel_close(ch);
+}
+
+static const struct bench_case cases[] = {
+    { "oneway.spin", ping, pong, SPINNING },
+    { "oneway.asleep", ping, pong, ASLEEP },
+    { "oneway.1m", ping, pong, ONE_MIB },
+    { "rate", rate_receive, rate_send, 1 },
+    { "rate.batch32", batch_receive, batch_send, 1 },
+    { "fanin.2", rate_receive, rate_send, 2 },
+    { "fanin.4", rate_receive, rate_send, 4 },
+    { "recv.view", recv_view, NULL, 0 },
+};
+
+int main(int argc, char **argv)
+{
+    return bench_main(argc, argv, &(struct bench_program){ "cuelight", CUE_VERSION, cases, sizeof cases / sizeof *cases });
+}

@@ -1,0 +1,292 @@
+/* What the pool costs: the rows pool.*. Through the public interface only, linked as users link it.
+ *
+ * Blocks that a row looks at are made before its first round. Handles are kept in private arrays where their user would keep
+ * them too, and are not looked at by the timed part if it would not.
+ */
+#include "bench/bench.h"
+#include "bench/pairs.h"
+
+#include <cuelight/pool.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define KIB(n) ((uint64_t)(n) << 10)
+#define MIB(n) ((uint64_t)(n) << 20)
+
+enum { TYPE = 7, MANY = 100000, MILLION = 1000000 };
+
+static cue_pool *open_pool(const struct bench *b, uint64_t bytes, uint64_t keys)
+{
+    cue_pool *pool;
+    CUE_MUST(cue_pool_open(bench_tag(b), &(cue_pool_opts){ .size = bytes, .max_blocks = keys }, &pool));
+    return pool;
+}
+
+/* ---- pairs of alloc and free ---- */
+#define PAIR(pool, bytes)                                                                                                                  \
+    {                                                                                                                                      \
+        cue_block block;                                                                                                                   \
+        if (cue_block_alloc(pool, bytes, NULL, &block))                                                                                    \
+            bench_fail("alloc: %s", cue_trail());                                                                                          \
+        *(unsigned char *)block.data = 1;                                                                                                  \
+        bench_touch(block.data);                                                                                                           \
+        cue_block_free(&block);                                                                                                            \
+    }
+
+static void pair(struct bench *b, long bytes)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(64), 0);
+    while (bench_next(b))
+        PAIRS(b, PAIR(pool, (size_t)bytes));
+    cue_pool_close(pool);
+}
+
+static void pair_helper(struct bench *b, long bytes)
+{
+    bench_pin(b, bench_index(b));
+    cue_pool *pool = open_pool(b, MIB(64), 0);
+    while (bench_next(b))
+        PAIRS_RATE(b, PAIR(pool, (size_t)bytes));
+    cue_pool_close(pool);
+}
+
+/* Handles on their way from the thread that allocates to the thread that frees. */
+static struct pairs_ring ring;
+static cue_block handles[PAIRS_RING + 2]; /* as many as can be in the ring, in the giver's and in the taker's hand */
+
+static void *freer(void *b)
+{
+    bench_pin(b, 1);
+    for (void *p; (p = pairs_take(&ring)) != PAIRS_END;)
+        cue_block_free(p);
+    return NULL;
+}
+static void remote(struct bench *b, long bytes)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(64), 0);
+    while (bench_next(b)) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, freer, b);
+        uint64_t begin = ticks_now(), end = bench_end(b), n = 0;
+        for (; n % PAIRS_BATCH || ticks_now() < end; n++) {
+            cue_block *h = &handles[n % (PAIRS_RING + 2)];
+            if (cue_block_alloc(pool, (size_t)bytes, NULL, h))
+                bench_fail("alloc: %s", cue_trail());
+            *(unsigned char *)h->data = 1;
+            pairs_give(&ring, h);
+        }
+        pairs_give(&ring, PAIRS_END);
+        pthread_join(thread, NULL);
+        bench_figure(b, ticks_ns(ticks_now() - begin) / (double)n);
+    }
+    cue_pool_close(pool);
+}
+
+/* ---- looking up ---- */
+/* Published blocks of 64 bytes with type TYPE and ids from 1 on, or with names; their automatic ids. */
+static uint64_t *publish_many(cue_pool *pool, uint64_t n, bool named)
+{
+    uint64_t *ids = malloc(n * sizeof *ids);
+    char name[32];
+    for (uint64_t i = 0; i < n; i++) {
+        cue_block block;
+        cue_block_info info;
+        snprintf(name, sizeof name, "block-%llu", (unsigned long long)i);
+        cue_block_opts opts = { .type = TYPE, .flags = CUE_KEEP, .id = named ? 0 : i + 1, .name = named ? name : NULL };
+        CUE_MUST(cue_block_alloc(pool, 64, &opts, &block));
+        CUE_MUST(cue_block_stat(&block, &info));
+        ids[i] = info.id;
+        CUE_MUST(cue_block_release(&block));
+    }
+    return ids;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return *state >> 33;
+}
+
+#define MUST_FIND(call)                                                                                                                    \
+    do {                                                                                                                                   \
+        if (call)                                                                                                                          \
+            bench_fail("find: %s", cue_trail());                                                                                           \
+    } while (0)
+
+static void lease(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(64), 0);
+    uint64_t *ids = publish_many(pool, (uint64_t)n, false), next = 0;
+    while (bench_next(b))
+        PAIRS(b, {
+            cue_block view;
+            MUST_FIND(cue_block_find(pool, (cue_key){ .id = ids[next++ % (uint64_t)n] }, CUE_NOW, &view));
+            bench_touch(view.data);
+            cue_block_release(&view);
+        });
+    free(ids);
+    cue_pool_destroy(pool);
+}
+
+static void find_id(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(1024), (uint64_t)n);
+    uint64_t *ids = publish_many(pool, (uint64_t)n, false), random = 1;
+    while (bench_next(b))
+        PAIRS(b, { MUST_FIND(cue_block_find(pool, (cue_key){ .id = ids[next_random(&random) % (uint64_t)n] }, CUE_NOW, NULL)); });
+    free(ids);
+    cue_pool_destroy(pool);
+}
+
+static void find_type_id(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(1024), (uint64_t)n);
+    free(publish_many(pool, (uint64_t)n, false));
+    uint64_t random = 1;
+    while (bench_next(b))
+        PAIRS(b,
+              { MUST_FIND(cue_block_find(pool, (cue_key){ .type = TYPE, .id = next_random(&random) % (uint64_t)n + 1 }, CUE_NOW, NULL)); });
+    cue_pool_destroy(pool);
+}
+
+static void find_name(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(256), (uint64_t)n);
+    free(publish_many(pool, (uint64_t)n, true));
+    char(*names)[32] = malloc((size_t)n * sizeof *names);
+    for (long i = 0; i < n; i++)
+        snprintf(names[i], sizeof names[i], "block-%ld", i);
+    uint64_t random = 1;
+    while (bench_next(b))
+        PAIRS(b, { MUST_FIND(cue_block_find(pool, (cue_key){ .name = names[next_random(&random) % (uint64_t)n] }, CUE_NOW, NULL)); });
+    free(names);
+    cue_pool_destroy(pool);
+}
+
+static void iterate(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(64), (uint64_t)n);
+    free(publish_many(pool, (uint64_t)n, false));
+    while (bench_next(b)) {
+        uint64_t begin = ticks_now(), end = bench_end(b), walks = 0, now;
+        do {
+            cue_block_info info;
+            long seen = 0;
+            for (uint64_t cursor = 0; cue_block_next(pool, TYPE, &cursor, &info) == 1;)
+                seen++;
+            if (seen != n)
+                bench_fail("%ld of %ld blocks seen", seen, n);
+            walks++;
+        } while ((now = ticks_now()) < end);
+        bench_figure(b, ticks_ns(now - begin) / (double)walks);
+    }
+    cue_pool_destroy(pool);
+}
+
+/* ---- joining, and cleaning up after others ---- */
+enum { HOLDER, VICTIM }; /* helpers: one keeps the pool, one is killed */
+static void open_close(struct bench *b, long arg)
+{
+    (void)arg;
+    bench_pin(b, 0);
+    struct helper *keeper = bench_helper(b, HOLDER);
+    while (bench_next(b)) {
+        uint64_t begin = ticks_now(), end = bench_end(b), opens = 0, now;
+        do {
+            cue_pool *pool;
+            if (cue_pool_open(bench_tag(b), &(cue_pool_opts){ .flags = CUE_ATTACH }, &pool))
+                bench_fail("open: %s", cue_trail());
+            cue_pool_close(pool);
+            opens++;
+        } while ((now = ticks_now()) < end);
+        bench_figure(b, ticks_ns(now - begin) / (double)opens);
+    }
+    helper_end(keeper);
+}
+/* A helper owns `n` blocks and is killed; a second one keeps the pool. We open it: how long until all is free again. */
+static void recover(struct bench *b, long n)
+{
+    (void)n;
+    bench_pin(b, 0);
+    struct helper *keeper = bench_helper(b, HOLDER);
+    while (bench_next(b)) {
+        cue_pool *pool;
+        cue_pool_info info;
+        struct helper *victim = bench_helper(b, VICTIM);
+        helper_kill(victim);
+        uint64_t begin = ticks_now();
+        CUE_MUST(cue_pool_open(bench_tag(b), &(cue_pool_opts){ .flags = CUE_ATTACH }, &pool));
+        double ns = ticks_ns(ticks_now() - begin);
+        CUE_MUST(cue_pool_stat(pool, &info));
+        if (info.blocks)
+            bench_fail("%llu blocks are left after the death of their owner", (unsigned long long)info.blocks);
+        cue_pool_close(pool);
+        bench_figure(b, ns);
+    }
+    helper_end(keeper);
+}
+static void hold_or_die(struct bench *b, long n)
+{
+    bench_pin(b, 1);
+    cue_pool *pool = open_pool(b, MIB(1024), 0);
+    cue_block block;
+    for (long i = 0; bench_index(b) == VICTIM && i < n; i++)
+        CUE_MUST(cue_block_alloc(pool, 64, NULL, &block));
+    while (bench_next(b)) {}
+    cue_pool_close(pool);
+}
+
+/* ---- memory ---- */
+static double memory_taken(cue_pool *pool)
+{
+    struct stat st;
+    if (fstat(cue_pool_fd(pool), &st))
+        bench_fail("cannot look at the pool's object");
+    return (double)st.st_blocks * 512;
+}
+
+static void empty(struct bench *b, long bytes)
+{
+    while (bench_next(b)) {
+        cue_pool *pool = open_pool(b, (uint64_t)bytes, 0);
+        bench_figure(b, memory_taken(pool));
+        cue_pool_destroy(pool);
+    }
+}
+
+static void overhead(struct bench *b, long n)
+{
+    while (bench_next(b)) {
+        cue_pool *pool = open_pool(b, MIB(256), 0);
+        cue_block block;
+        for (long i = 0; i < n; i++)
+            CUE_MUST(cue_block_alloc(pool, KIB(4), NULL, &block));
+        double payload = (double)n * KIB(4);
+        bench_figure(b, (memory_taken(pool) - payload) / payload * 100);
+        cue_pool_destroy(pool);
+    }
+}
+
+static const struct bench_case cases[] = {
+    { "pair.64", pair, NULL, 64 },          { "pair.512", pair, NULL, 512 },
+    { "pair.4k", pair, NULL, 4096 },        { "pair.64k", pair, NULL, 65536 },
+    { "pair.1m", pair, NULL, 1 << 20 },     { "pair.64.2procs", pairs_of_helpers, pair_helper, 64 },
+    { "pair.remote", remote, NULL, 64 },    { "lease", lease, NULL, 1000 },
+    { "find.id", find_id, NULL, MILLION },  { "find.type_id", find_type_id, NULL, MILLION },
+    { "find.name", find_name, NULL, MANY }, { "iterate.100k", iterate, NULL, MANY },
+    { "open", open_close, hold_or_die, 0 }, { "recover.100k", recover, hold_or_die, MANY },
+    { "empty.1g", empty, NULL, 1 << 30 },   { "overhead.4k", overhead, NULL, 32768 },
+};
+
+int main(int argc, char **argv)
+{
+    return bench_main(argc, argv, &(struct bench_program){ "cuelight", CUE_VERSION, cases, sizeof cases / sizeof *cases });
+}

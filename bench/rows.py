@@ -1,0 +1,288 @@
+"""The rows of the bench: what each is, which program measures it, and what stands beside it.
+
+Names, units and targets are explained in docs/bench.md. A side is a title, a program and what to tell it; programs speak as
+bench.h says. Nothing here is a figure.
+"""
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class Side:
+    title: str
+    program: str  # one of BUILD/bench/, or python:FILE in bench/, or iceoryx2
+    case: str
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    what: str
+    unit: str
+    ours: Side
+    limit: Side | None = None
+    peers: list[Side] = field(default_factory=list)
+    target: str | None = None  # limit<=X peer>=X value<=X row:NAME<=X …
+    pinned: bool = True
+
+    @property
+    def better(self) -> str:
+        return "higher" if self.unit in ("1/s", "MB/s") else "lower"
+
+
+def ours(program: str, case: str) -> Side:
+    return Side("cuelight", program, case)
+
+
+def limit(title: str, case: str) -> Side:
+    return Side(title, "limits", case)
+
+
+def iceoryx2(case: str) -> Side:
+    return Side("iceoryx2", "iceoryx2", case)
+
+
+def with_free_twin(row: Row) -> list[Row]:
+    """A latency row and the same without pinning: a wake across CPUs costs many times one on the same CPU."""
+    free = replace(row, name=row.name + ".free", what=row.what + ", not pinned", pinned=False)
+    if row.target and row.target.startswith("row:"):
+        free = replace(free, target=row.target.replace("<", ".free<").replace(">", ".free>"))
+    return [row, free]
+
+
+CACHE_LINE = limit("cache line", "line")
+FUTEX = limit("futex wake", "futex")
+SLOTS = limit("ring of slots", "slots.rate")
+UNIX = limit("Unix socket", "unix")
+UNIX_RATE = limit("Unix socket", "unix.rate")
+PIPE = limit("pipe", "pipe")
+NNG = Side("NNG", "nng-alone", "oneway")
+NNG_RATE = Side("NNG", "nng-alone", "rate")
+ZEROMQ = Side("ZeroMQ", "zeromq", "oneway")
+ZEROMQ_RATE = Side("ZeroMQ", "zeromq", "rate")
+
+
+def pool_rows() -> list[Row]:
+    rows = []
+    for case, size in (("64", "64 B"), ("512", "512 B"), ("4k", "4 KiB"), ("64k", "64 KiB"), ("1m", "1 MiB")):
+        peers = [Side("glibc malloc", "glibc", f"pair.{case}")]
+        if case in ("64", "1m"):
+            peers.append(iceoryx2(f"loan.{case}"))
+        rows.append(
+            Row(
+                f"pool.pair.{case}",
+                f"alloc, write a byte and free {size}, one thread",
+                "ns",
+                ours("pool", f"pair.{case}"),
+                Side("mimalloc", "mimalloc", f"pair.{case}"),
+                peers,
+                "limit<=6",
+            )
+        )
+    rows += [
+        Row(
+            "pool.pair.64.2procs",
+            "the same, 64 B, two processes in one pool, their sum",
+            "1/s",
+            ours("pool", "pair.64.2procs"),
+            Side("mimalloc", "mimalloc", "pair.64.2procs"),
+            [Side("glibc malloc", "glibc", "pair.64.2procs")],
+        ),
+        Row(
+            "pool.pair.remote",
+            "the same, 64 B, freed by another thread",
+            "ns",
+            ours("pool", "pair.remote"),
+            Side("mimalloc", "mimalloc", "pair.remote"),
+            [Side("glibc malloc", "glibc", "pair.remote")],
+        ),
+        Row("pool.lease", "attach to a published block by its id, and detach", "ns", ours("pool", "lease")),
+        Row(
+            "pool.find.id",
+            "is the block with this automatic id there? any of 10^6",
+            "ns",
+            ours("pool", "find.id"),
+            limit("load of any of 10^6 lines", "random.1m"),
+        ),
+        Row(
+            "pool.find.type_id",
+            "is the block with this type and id there? any of 10^6",
+            "ns",
+            ours("pool", "find.type_id"),
+            limit("load of any of 10^6 lines", "random.1m"),
+        ),
+        Row("pool.find.name", "is the block with this name there? any of 10^5", "ns", ours("pool", "find.name")),
+        Row(
+            "pool.iterate.100k",
+            "look at all of 10^5 blocks",
+            "us",
+            ours("pool", "iterate.100k"),
+            limit("load of 10^5 lines", "walk.100k"),
+        ),
+        Row(
+            "pool.open",
+            "attach to a pool that another process has open, and leave it",
+            "us",
+            ours("pool", "open"),
+            limit("shm_open, mmap, munmap, close", "map"),
+        ),
+        Row("pool.recover.100k", "clean up after a killed process that owned 10^5 blocks", "ms", ours("pool", "recover.100k")),
+        Row(
+            "pool.empty.1g.bytes",
+            "memory that a new pool of 1 GiB takes",
+            "bytes",
+            ours("pool", "empty.1g"),
+            target="value<=1048576",
+        ),
+        Row(
+            "pool.overhead.4k.percent",
+            "memory beyond the payload, 32768 blocks of 4 KiB",
+            "percent",
+            ours("pool", "overhead.4k"),
+            target="value<=3",
+        ),
+    ]
+    return rows
+
+
+def lane_rows() -> list[Row]:
+    rows = with_free_twin(
+        Row(
+            "lane.mailbox.oneway.spin",
+            "mailbox, 64 B, two processes, both spinning, half a round trip",
+            "us",
+            ours("lane", "oneway.spin"),
+            CACHE_LINE,
+            [iceoryx2("oneway.spin")],
+            "limit<=3",
+        )
+    )
+    rows += with_free_twin(
+        Row(
+            "lane.mailbox.oneway.asleep",
+            "mailbox, 64 B, two processes, both asleep, half a round trip",
+            "us",
+            ours("lane", "oneway.asleep"),
+            FUTEX,
+            [iceoryx2("oneway.asleep"), UNIX, PIPE, Side("POSIX mq", "limits", "mq")],
+            "limit<=1.3",
+        )
+    )
+    rows += with_free_twin(
+        Row(
+            "lane.mailbox.oneway.1m",
+            "mailbox, 1 MiB allocated, handed over, first byte looked at, freed",
+            "us",
+            ours("lane", "oneway.1m"),
+            CACHE_LINE,
+            [iceoryx2("oneway.1m"), limit("1 MiB copied in and out", "memcpy.1m")],
+            "row:lane.mailbox.oneway.spin<=1.2",
+        )
+    )
+    streams = [ZEROMQ_RATE, Side("pipe", "limits", "pipe.rate"), Side("Unix socket", "limits", "unix.rate")]
+    rows += [
+        Row(
+            "lane.mailbox.rate",
+            "mailbox, 64 B blocks, one sender",
+            "1/s",
+            ours("lane", "rate"),
+            SLOTS,
+            [iceoryx2("rate"), *streams],
+        ),
+        Row(
+            "lane.mailbox.rate.batch32",
+            "the same, 32 a call on both sides",
+            "1/s",
+            ours("lane", "rate.batch32"),
+            SLOTS,
+            [iceoryx2("rate"), *streams],
+        ),
+        Row(
+            "lane.mailbox.fanin.2",
+            "mailbox, 64 B blocks, two senders",
+            "1/s",
+            ours("lane", "fanin.2"),
+            SLOTS,
+            [iceoryx2("fanin.2")],
+        ),
+        Row(
+            "lane.mailbox.fanin.4",
+            "mailbox, 64 B blocks, four senders",
+            "1/s",
+            ours("lane", "fanin.4"),
+            SLOTS,
+            [iceoryx2("fanin.4")],
+            "value>=12000000",
+        ),
+    ]
+    rows += with_free_twin(
+        Row(
+            "lane.nng.oneway",
+            "ipc lane, descriptor of a 64 B block, half a round trip",
+            "us",
+            ours("nng", "oneway"),
+            UNIX,
+            [NNG, ZEROMQ],
+        )
+    )
+    rows += [
+        Row(
+            "lane.nng.rate",
+            "ipc lane, descriptors of 64 B blocks, each sent by itself",
+            "1/s",
+            ours("nng", "rate"),
+            UNIX_RATE,
+            [NNG_RATE, ZEROMQ_RATE],
+        ),
+        Row(
+            "lane.nng.rate.batch",
+            "ipc lane, the same in batches",
+            "1/s",
+            ours("nng", "rate.batch"),
+            UNIX_RATE,
+            [NNG_RATE, ZEROMQ_RATE],
+            "row:lane.nng.rate>=10",
+        ),
+    ]
+    return rows
+
+
+def job_rows() -> list[Row]:
+    def job(kind: str, transport: str, title: str, source: str = "files") -> Side:
+        return Side(title, "python:job.py", f"{kind} {transport} {source}")
+
+    def against_pipes(name: str, what: str, kind: str, target: str, source: str = "files") -> Row:
+        return Row(
+            name,
+            what,
+            "MB/s",
+            job(kind, "block", "cuelight", source),
+            job("read", "alone", "reading alone", source),
+            [job(kind, "pipe", "the same over pipes", source)],
+            target,
+            pinned=False,
+        )
+
+    return [
+        Row(
+            "py.recv.numpy",
+            "receive a block in Python, view it with numpy, look, release",
+            "us",
+            Side("cuelight", "python:recv.py", "numpy"),
+            Side("the same in C", "lane", "recv.view"),
+        ),
+        against_pipes("job.wordcount", "the demo's job: read, hand over, count words, hand on", "wordcount", "peer>=1.0"),
+        against_pipes("job.handover", "the same without counting", "handover", "peer>=3"),
+        against_pipes("job.handover.1m", "the same input in files of 1 MiB, without counting", "handover", "peer>=3", "1m"),
+        Row(
+            "demo.down",
+            "from the SIGKILL of a worker to its DOWN",
+            "ms",
+            job("down", "kill", "cuelight"),
+            target="value<=50",
+            pinned=False,
+        ),
+    ]
+
+
+ROWS = pool_rows() + lane_rows() + job_rows()

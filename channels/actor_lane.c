@@ -1,0 +1,159 @@
+/* See actor_lane.h. */
+#include "channels/actor_lane.h"
+
+#include <limits.h>
+#include <string.h>
+
+static uint64_t receiver_word(const struct cue_pool *pool)
+{
+    return (uint64_t)(pool->self + 1) | (uint64_t)(pool->epoch & 0x3fffffff) << 12;
+}
+
+/* A process's end of the lane, to send and to take. */
+static void end_init(struct mailbox_channel *ch, const struct lane *lane)
+{
+    memset(ch, 0, sizeof *ch);
+    ch->base.pool = lane->pool;
+    ch->lane = *lane;
+    ch->capacity = (int32_t)lane->box->depth;
+    atomic_store_explicit(&ch->consumed, atomic_load_explicit(&lane->box->consumed, acquire), relaxed); /* private */
+}
+
+/* ---- the receiving end ---- */
+
+int lane_end_make(cue_pool *pool, const char *name, uint32_t depth, const cue_block *bell, uint32_t bell_bit, struct lane_end *end)
+{
+    struct lane lane;
+    struct block_ref ref;
+    memset(end, 0, sizeof *end);
+    if (depth > MAILBOX_DEPTH_MAX)
+        return trail(CUE_EINVAL, "a mailbox of %u messages: at most %d", depth, MAILBOX_DEPTH_MAX);
+    int status = bell ? handle_open(bell, &ref) : 0;
+    if (!status)
+        status = lane_take(pool, name, &(cue_channel_opts){ .depth = depth }, &end->block, &lane);
+    if (status)
+        return status;
+    struct mailbox *box = lane.box;
+    box->mortal = 1;
+    if (bell) {
+        box->bell = ref.index;
+        box->bell_generation = ref.generation + 1;
+        box->bell_bit = bell_bit;
+        /* relaxed: nobody knows it yet. It dozes from the start: the first push rings */
+        atomic_store_explicit(&box->head, head_word(INDEX_NONE, 0, HEAD_SLEEP), relaxed);
+    }
+    end_init(&end->ch, &lane);
+    end->ch.mine = receiver_word(pool);
+    end->ch.near = bell != NULL;
+    atomic_store_explicit(&box->receiver, end->ch.mine, relaxed); /* as above */
+    if (!bell)
+        spin_init(&end->ch.spin, CUE_NS(0));
+    if (name && (status = directory_reserve(pool, lane.rec, lane.index, lane.generation)))
+        cue_block_release(&end->block);
+    return status;
+}
+
+int lane_end_publish(struct lane_end *end)
+{
+    const struct lane *lane = &end->ch.lane;
+    int status = cue_block_publish(&end->block, 0);                              /* !! */
+    if (!status && atomic_load_explicit(&lane->rec->note, relaxed) & NOTE_NAMED) /* ours */
+        directory_announce(lane->pool, lane->rec, lane->index);
+    return status;
+}
+
+void lane_end_rouse(struct lane_end *end)
+{
+    _Atomic uint64_t *head = &end->ch.lane.box->head;
+    if (atomic_load_explicit(head, relaxed) & HEAD_SLEEP) /* only we set it */
+        atomic_fetch_and_explicit(head, ~(uint64_t)HEAD_SLEEP, acq_rel);
+}
+
+/* From now on no push succeeds; those who wait for room find out. */
+static void lane_end_here(struct mailbox *box)
+{
+    atomic_fetch_or_explicit(&box->head, HEAD_CLOSED, seq_cst); /* !! pairs with: push, nap_for_room */
+    if (atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, seq_cst) & CONSUMED_FULL_WAIT)
+        futex_wake(&box->consumed, INT_MAX);
+}
+
+void lane_end_close(struct lane_end *end)
+{
+    lane_end_here(end->ch.lane.box);
+}
+
+void lane_end_free(struct lane_end *end)
+{
+    struct block_ref ref;
+    if (handle_open(&end->block, &ref) == 0 && !ref.owner)
+        cue_block_free(&end->block); /* the name at once, the bytes when no sender has them leased */
+    else
+        cue_block_release(&end->block);
+}
+
+/* ---- addresses ---- */
+
+int lane_address_open(cue_pool *pool, uint32_t index, uint32_t generation, struct lane_address *out)
+{
+    struct block_ref ref;
+    memset(out, 0, sizeof *out);
+    int status = pool_attach(pool, index, generation, 32, &out->view);
+    if (!status)
+        status = handle_open(&out->view, &ref);
+    if (status)
+        return status == CUE_ESTALE ? CUE_EDEAD : status;
+    struct lane lane = { pool, lane_box(pool, ref.rec, index), ref.rec, index, ref.generation };
+    if (!lane.box || !lane.box->mortal || atomic_load_explicit(&lane.box->head, acquire) & HEAD_CLOSED) {
+        cue_block_release(&out->view);
+        return CUE_EDEAD;
+    }
+    end_init(&out->ch, &lane);
+    return 0;
+}
+
+void lane_address_close(struct lane_address *address)
+{
+    cue_block_release(&address->view);
+}
+
+/* ---- recovery ---- */
+
+#define BURYING (UINT64_C(1) << 42) /* in mailbox.receiver: the party is not the receiver but sweeps up after it */
+
+bool actor_lane_over(cue_pool *pool, const struct mailbox *box)
+{
+    uint64_t receiver = atomic_load_explicit(&box->receiver, acquire);
+    return receiver & BURYING || atomic_load_explicit(&box->head, acquire) & HEAD_CLOSED || !receiver_lives(pool, receiver);
+}
+
+static void drain(const struct lane *lane)
+{
+    struct mailbox_channel ch;
+    struct link links[256];
+    cue_msg m;
+    end_init(&ch, lane);
+    ch.links = links;
+    ch.mask = 255;
+    ch.fresh = true;
+    ch.at = position(atomic_load_explicit(&lane->box->consumed, acquire));
+    ch.passed = lane_passed(lane->box);
+    while (mailbox_take(&ch, &m, 1) == 1)
+        cue_msg_release(&m);
+}
+
+void actor_lane_bury(cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, struct mailbox *box, unsigned slot,
+                     uint32_t epoch)
+{
+    uint64_t receiver = atomic_load_explicit(&box->receiver, acquire);
+    bool vacant = receiver_party(receiver) == 0;
+    if (!vacant && (receiver_party(receiver) != slot + 1 || receiver_epoch(receiver) != (epoch & 0x3fffffff)))
+        return;
+    if (!cas(&box->receiver, &receiver, receiver_word(pool) | BURYING)) /* !! ours to bury */
+        return;
+    struct lane lane = { pool, box, rec, index, generation };
+    lane_end_here(box);
+    drain(&lane);
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    if (rec_state(state) == REC_KEPT && rec_generation(state) == generation)
+        block_drop(pool, rec, index, state);
+}

@@ -1,0 +1,184 @@
+/* Channels: checks arguments, takes the URL apart, and hands over to the kind of lane (channel_internal.h). */
+#include "channel_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static pthread_mutex_t renewing = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- a channel in a forked child ---- */
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&renewing);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&renewing);
+}
+
+__attribute__((constructor)) static void fork_handlers(void)
+{
+    pthread_atfork(before_fork, after_fork, after_fork);
+}
+
+static __attribute__((noinline)) int renew(cue_channel *ch)
+{
+    int status = 0;
+    pthread_mutex_lock(&renewing);
+    if (ch->forks != fork_epoch) {
+        status = ch->ops->forked ? ch->ops->forked(ch) : trail(CUE_EFORK, "this channel is the parent process's");
+        if (!status)
+            ch->forks = fork_epoch;
+    }
+    pthread_mutex_unlock(&renewing);
+    return status;
+}
+
+int channel_enter(cue_channel *ch)
+{
+    if (__builtin_expect(!ch, 0))
+        return trail(CUE_EINVAL, "no channel given");
+    int status = pool_enter(ch->pool);
+    if (__builtin_expect(!status && ch->forks != fork_epoch, 0))
+        status = renew(ch);
+    return status;
+}
+
+/* ---- open, close ---- */
+
+static int check_opts(const cue_channel_opts *o)
+{
+    for (unsigned i = 0; i < sizeof o->spare / sizeof *o->spare; i++)
+        if (o->spare[i] || o->spare0)
+            return trail(CUE_EVERSION, "an option of cue_channel_open that this version does not know (spare words must be zero)");
+    if (o->kind > CUE_TOPIC)
+        return trail(CUE_EINVAL, "kind %u: there are CUE_MAILBOX, CUE_QUEUE, CUE_STREAM, CUE_TOPIC", o->kind);
+    if (o->full > CUE_DROP_OLD)
+        return trail(CUE_EINVAL, "full %u: there are CUE_FAIL, CUE_DROP_NEW, CUE_DROP_OLD", o->full);
+    if (o->depth > 1 << 24)
+        return trail(CUE_EINVAL, "a depth of %u messages: at most 16 M", o->depth);
+    if (o->type >= CUE_TYPE_SYSTEM)
+        return trail(CUE_EINVAL, "type %#x is the library's own: use types below %#x", o->type, CUE_TYPE_SYSTEM);
+    if (o->role > 2)
+        return trail(CUE_EINVAL, "role %u: 1 listens, 2 dials", o->role);
+    return 0;
+}
+
+int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
+{
+    struct channel_url parts;
+    cue_channel_opts with = opts ? *opts : (cue_channel_opts){ 0 };
+    if (!out)
+        return trail(CUE_EINVAL, "cue_channel_open: no place for the result");
+    *out = NULL;
+    if (how == 0 || how & ~(unsigned)(CUE_RECV | CUE_SEND))
+        return trail(CUE_EINVAL, "cue_channel_open: how %#x is not CUE_RECV, CUE_SEND or both", how);
+    int saved = errno, status = check_opts(&with);
+    if (!status)
+        status = url_parse(url, &parts, &with);
+    if (!status)
+        status = (parts.scheme == SCHEME_SHM ? mailbox_channel_open : nng_channel_open)(&parts, how, &with, out);
+    errno = saved;
+    if (status)
+        return *cue_trail() ? trail_in(status, "cue_channel_open(\"%.200s\")", url ? url : "(null)") : status;
+    (*out)->how = how;
+    (*out)->forks = fork_epoch;
+    (*out)->incarnation = (*out)->pool->incarnation;
+    return 0;
+}
+
+int cue_channel_close(cue_channel *ch)
+{
+    if (!ch)
+        return 0;
+    if (fork_mark && !atomic_load_explicit(fork_mark, memory_order_relaxed)) /* private word */
+        pool_forked();
+    struct cue_pool *pool = ch->pool;
+    int status = ch->ops->close(ch);
+    if (pool->incarnation == ch->incarnation) /* else it was destroyed, and its slot is another pool's by now */
+        cue_pool_close(pool);
+    free(ch);
+    return status;
+}
+
+cue_pool *cue_channel_pool(cue_channel *ch)
+{
+    return ch ? ch->pool : NULL;
+}
+
+/* ---- send, receive ---- */
+
+static int not_for(const char *what)
+{
+    return trail(CUE_EINVAL, "the channel was not opened to %s", what);
+}
+
+static inline int64_t ops_deadline(const cue_channel *ch, cue_time wait)
+{
+    return ch->ops->later ? deadline_later(wait) : deadline_of(wait);
+}
+
+int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)
+{
+    int status = channel_enter(ch);
+    if (__builtin_expect(status, 0))
+        return status;
+    if (__builtin_expect(!(ch->how & CUE_SEND), 0))
+        return not_for("send: CUE_SEND");
+    if (__builtin_expect(!m || n == 0, 0))
+        return n ? trail(CUE_EINVAL, "no message given") : 0;
+    return ch->ops->send_many(ch, m, n, ops_deadline(ch, wait));
+}
+
+int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait)
+{
+    int status = cue_channel_send_many(ch, m, 1, wait);
+    return status > 0 ? 0 : status;
+}
+
+int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
+{
+    int status = channel_enter(ch);
+    if (__builtin_expect(status || !out || n == 0, 0)) {
+        if (out && n)
+            memset(out, 0, sizeof *out);
+        return status ? status : n ? trail(CUE_EINVAL, "no place for a message") : 0;
+    }
+    if (__builtin_expect(!(ch->how & CUE_RECV), 0)) {
+        memset(out, 0, sizeof *out);
+        return not_for("receive: CUE_RECV");
+    }
+    if (__builtin_expect(atomic_exchange_explicit(&ch->receiving, 1, memory_order_acquire), 0)) { /* private, as below */
+        memset(out, 0, sizeof *out);
+        return trail(CUE_EBUSY, "another thread is receiving from this channel");
+    }
+    int got = ch->ops->recv_many(ch, out, n, ops_deadline(ch, wait));
+    atomic_store_explicit(&ch->receiving, 0, memory_order_release);
+    if (__builtin_expect(got < 0, 0))
+        memset(out, 0, sizeof *out);
+    return got;
+}
+
+int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait)
+{
+    int status = cue_channel_recv_many(ch, out, 1, wait);
+    return status > 0 ? 0 : status;
+}
+
+void cue_channel_wake(cue_channel *ch)
+{
+    if (ch && ch->forks == fork_epoch)
+        ch->ops->wake(ch);
+}
+
+int cue_channel_stat(cue_channel *ch, cue_channel_info *out)
+{
+    if (!out)
+        return trail(CUE_EINVAL, "cue_channel_stat: no place for the result");
+    memset(out, 0, sizeof *out);
+    int status = channel_enter(ch);
+    return status ? status : ch->ops->stat(ch, out);
+}

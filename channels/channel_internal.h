@@ -1,0 +1,72 @@
+/* Inside the channels layer: what a kind of lane gives the dispatcher, and what the kinds share.
+ *
+ * channel.c checks arguments, parses the URL (url.c) and calls through `ops`. A kind's own struct begins with a struct
+ * cue_channel. What the layers above may use besides the public calls is at the end.
+ */
+#ifndef CHANNEL_INTERNAL_H
+#define CHANNEL_INTERNAL_H
+
+#include "base/clock.h"
+#include "base/trail.h"
+#include "pool/pool_internal.h"
+
+#include <cuelight/channel.h>
+
+/* ---- the URL, taken apart ---- */
+enum scheme { SCHEME_SHM = 0, SCHEME_IPC, SCHEME_TCP, SCHEME_TLS_TCP, SCHEME_WS, SCHEME_INPROC };
+
+enum { URL_WHERE_MAX = 256 };
+
+struct channel_url {
+    enum scheme scheme;
+    char pool[POOL_NAME_BYTES]; /* shm: may be "" */
+    char name[POOL_NAME_BYTES]; /* shm: the lane's */
+    char where[URL_WHERE_MAX];  /* others: all between :// and ?, checked for length only */
+    char plain[URL_WHERE_MAX];  /* others: scheme://where, for trails and for the socket library */
+};
+
+/* Parses `url`; its options are written over `opts`, which the caller has filled from the struct. CUE_EINVAL, CUE_ENOSYS. */
+int url_parse(const char *url, struct channel_url *out, cue_channel_opts *opts);
+
+/* ---- a kind of lane ---- */
+/* `deadline` is of CLOCK_MONOTONIC (base/clock.h): 0 does not wait, INT64_MAX is for ever. The dispatcher has checked that
+ * the channel was opened for this, that n > 0, and that the channel is not a forked parent's. */
+struct channel_ops {
+    int (*send_many)(cue_channel *ch, const cue_msg *m, size_t n, int64_t deadline); /* how many; empties *m[i].move of those */
+    int (*recv_many)(cue_channel *ch, cue_msg *out, size_t n, int64_t deadline);     /* how many, > 0 */
+    void (*wake)(cue_channel *ch);                                                   /* async-signal-safe */
+    int (*stat)(cue_channel *ch, cue_channel_info *out);                             /* `out` is zero */
+    int (*forked)(cue_channel *ch); /* first use in a forked child: renews what it needs, or CUE_EFORK; NULL: CUE_EFORK */
+    int (*close)(cue_channel *ch);  /* lets go of everything but what the dispatcher holds: pool, memory of the struct */
+    bool later;                     /* a deadline may come as a duration, negative: deadline_made() when one must wait */
+};
+
+struct cue_channel {
+    const struct channel_ops *ops;
+    cue_pool *pool;             /* opened by the kind with cue_pool_open; closed by the dispatcher after ops->close */
+    unsigned how;               /* CUE_RECV | CUE_SEND */
+    uint32_t forks;             /* fork_epoch in which it was opened or renewed */
+    uint32_t incarnation;       /* of the pool's slot */
+    _Atomic uint32_t receiving; /* 1: a thread is in recv_many; ops->close of a kind that waits must see to it that it comes out */
+};
+
+/* The kinds' openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the
+ * rest zero; the other members are set by the dispatcher. */
+int mailbox_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
+int nng_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out); /* channels/nng/ */
+
+/* ---- what a record says while it is on its way: record.lane ----
+ * The index of the lane's record, or one of these, which are no index. */
+#define LANE_ENVELOPE                                                                                                                      \
+    UINT32_C(0xfffffffe)                 /* it goes along with another message: record.next is that envelope's index, record.seq
+                                              the low half of its generation */
+#define LANE_SOCKET UINT32_C(0xfffffffd) /* it is in flight through a socket: when its sender dies it is freed */
+
+/* ---- for the layers above ---- */
+/* Checks that the channel may be used here and now, as each public call does. */
+int channel_enter(cue_channel *ch);
+/* A message of the library's own, of a type from CUE_TYPE_SYSTEM on: never refused for want of room in the lane, never
+ * dropped, never waits. CUE_ENOMEM. */
+int channel_send_system(cue_channel *ch, const cue_msg *m);
+
+#endif

@@ -1,0 +1,679 @@
+/* A mailbox: many senders, one receiver, a chain that is never cut. (specs: docs/design.md; model: mailbox.pml)
+ *
+ *   send      next, seq and lane into the record; OWNED -> SENT; CAS head h -> (record, position + 1)  !!; SLEEP in h: wake
+ *   receive   walk down from the head to the last consumed position, hand out oldest first: SENT -> OWNED  !!, consumed += 1
+ *
+ * Everything undelivered hangs on the head at all times. A receiver's death needs no repair; a sender's is decided exactly: its
+ * record is in the chain or was never there (lane_recovery.c). next, seq and lane come before SENT, else a record in its next life
+ * would show its former position for a moment.
+ *
+ * SLEEPING. The receiver sets SLEEP by CAS on the head it found empty and sleeps on the low half, position and flags: any push
+ * changes it. Senders leave SLEEP set: one that is stopped before its FUTEX_WAKE does not keep the others from waking. Each
+ * sender wakes once for each sleep, see wake_receiver.
+ *
+ * FULL. Length is head - consumed, exact and at most `depth`. A sender keeps a private copy of `consumed` and loads the real one
+ * only when the copy says full: a stale copy overestimates. (One that is 2^29 messages old would not: then it is loaded as well.)
+ * Who waits sets FULL-WAIT by CAS on the very word it sleeps on, so no wake is lost; the receiver wakes all of them once a
+ * quarter is free, which it is at the latest when it has emptied the lane and before it blocks.
+ *
+ * TAKE-OVER. Between its two steps a receiver leaves a record that is not SENT any more above `consumed`. The next one's first
+ * walk finds the gap and makes up for it; at any other time a gap is damage.
+ *
+ * A thread that waits looks around at least once a watch period (rule S): for messages whose sender was killed before its wake,
+ * and for parties whose death nobody has noticed.
+ */
+#include "mailbox.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH = 32, LINKS_MOST = 4096 };
+
+static const struct channel_ops mailbox_ops;
+
+static struct mailbox_channel *mailbox_of(cue_channel *ch)
+{
+    return (struct mailbox_channel *)(void *)ch;
+}
+
+/* ---- waiting, both sides ---- */
+
+/* Whether a wait has to end for another reason than a message. After SLEEP or FULL-WAIT was set, before the futex. */
+static int interrupted(struct mailbox_channel *ch)
+{
+    if (__builtin_expect(atomic_load_explicit(&ch->closing, seq_cst), 0)) /* pairs with: mailbox_close */
+        return CUE_ECLOSED;
+    if (__builtin_expect(atomic_load_explicit(&ch->woken, seq_cst), 0) &&
+        atomic_exchange_explicit(&ch->woken, 0, acq_rel)) /* pairs with: mailbox_wake */
+        return CUE_EINTR;
+    return 0;
+}
+
+/* After a nap. Who died unnoticed is cleaned up after, for all who wait for its memory. */
+static int after_nap(struct cue_pool *pool, int status)
+{
+    if (status == CUE_EINTR)
+        return status;
+    if (status == CUE_ETIMEDOUT)
+        pool_reap(pool);
+    return pool_enter(pool);
+}
+
+/* ---- send ---- */
+
+/* How many messages there is room for, by the private copy of `consumed` first. */
+static inline int32_t room_for(struct mailbox_channel *ch, uint64_t head)
+{
+    int32_t length = lane_length((uint32_t)head, atomic_load_explicit(&ch->consumed, relaxed)); /* private */
+    if (__builtin_expect(length < ch->capacity && length >= 0, 1))
+        return ch->capacity - length;
+    uint32_t now = atomic_load_explicit(&ch->lane.box->consumed, acquire);
+    atomic_store_explicit(&ch->consumed, now, relaxed);
+    return ch->capacity - lane_length((uint32_t)head, now);
+}
+
+/* A soft limit; an empty lane takes any message. */
+static bool too_heavy(struct mailbox_channel *ch, uint64_t weight)
+{
+    struct mailbox *box = ch->lane.box;
+    int64_t waiting = weight ? atomic_load_explicit(&box->weight, relaxed) : 0;
+    if (__builtin_expect(waiting <= 0 || (uint64_t)waiting + weight <= box->bytes, 1))
+        return false;
+    uint64_t head = atomic_load_explicit(&box->head, acquire);
+    return lane_length((uint32_t)head, atomic_load_explicit(&box->consumed, acquire)) > 0;
+}
+
+/* Whether it makes sense to try; a closed lane is found out by push(). */
+static bool has_room(struct mailbox_channel *ch, uint64_t weight)
+{
+    uint64_t head = atomic_load_explicit(&ch->lane.box->head, acquire);
+    return head & HEAD_CLOSED || (room_for(ch, head) > 0 && !too_heavy(ch, weight));
+}
+
+/* Into its place behind `below`, and SENT. false: another thread used the caller's block. */
+static inline bool post(struct mailbox_channel *ch, struct parcel *p, uint32_t below, uint32_t at)
+{
+    /* relaxed: made readable by SENT; one that is SENT already is not linked, so nobody follows these before the head says so */
+    atomic_store_explicit(&p->rec->lane, ch->lane.index, relaxed);
+    atomic_store_explicit(&p->rec->next, below, relaxed);
+    atomic_store_explicit(&p->rec->seq, at, relaxed);
+    if (!p->sent)
+        p->sent = record_move(p->rec, p->state, rec_word(REC_SENT, ch->lane.pool->self + 1, rec_generation(p->state)));
+    return p->sent;
+}
+
+/* SLEEP was set when we pushed `at`. A receiver that was woken for position w sleeps again only after it has counted w; until
+ * then it need not be woken a second time. (w beyond what waits: the positions have wrapped since.) */
+static __attribute__((noinline)) void wake_receiver(struct mailbox_channel *ch, uint32_t at)
+{
+    uint32_t consumed = position(atomic_load_explicit(&ch->lane.box->consumed, acquire)); /* it counts before it sets SLEEP, which we saw */
+    int32_t behind = (int32_t)(atomic_load_explicit(&ch->woke_at, relaxed) - consumed);   /* private */
+    if (behind > 0 && behind <= (int32_t)(at - consumed))
+        return;
+    lane_wake(ch->lane.pool, ch->lane.box);
+    atomic_store_explicit(&ch->woke_at, at, relaxed); /* only now: another thread of ours may rely on it */
+}
+
+/* Puts up to n parcels on the chain, as many as there is room for; how many. CUE_ESTALE: none, see post(). */
+static inline int push(struct mailbox_channel *ch, struct parcel *parcels, int n, bool system)
+{
+    struct mailbox *box = ch->lane.box;
+    uint64_t head = atomic_load_explicit(&box->head, acquire);
+    uint32_t keep = ch->near ? HEAD_CLOSED : HEAD_CLOSED | HEAD_SLEEP; /* on the receiver's own thread nobody need be woken */
+    for (;;) {
+        if (__builtin_expect(head & HEAD_CLOSED, 0))
+            return trail(CUE_EDEAD, "mailbox %x of pool %s: its receiver has ended", ch->lane.index, ch->lane.pool->name);
+        int room = system ? n : room_for(ch, head), k = 0;
+        if (room <= 0)
+            return 0;
+        uint32_t at = position(head), below = head_index(head);
+        while (k < n && k < room && post(ch, &parcels[k], below, at + POSITION_ONE)) {
+            at += POSITION_ONE;
+            below = parcels[k++].index;
+        }
+        if (__builtin_expect(k == 0, 0))
+            return trail(CUE_ESTALE, "block %x of pool %s was used by another thread meanwhile", parcels[0].index, ch->lane.pool->name);
+        if (cas(&box->head, &head, head_word(below, at, (uint32_t)head & keep))) { /* !! pairs with: receive_wait, walk */
+            if (__builtin_expect(head & HEAD_SLEEP & keep, 0))
+                wake_receiver(ch, at);
+            if (__builtin_expect(head & HEAD_SLEEP & ~keep, 0))
+                ch->roused = true;
+            return k;
+        }
+    }
+}
+
+/* One nap for want of room; 0: look again. */
+static int nap_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t deadline)
+{
+    struct mailbox *box = ch->lane.box;
+    uint64_t head = atomic_load_explicit(&box->head, acquire);
+    uint32_t consumed = atomic_load_explicit(&box->consumed, acquire), with = consumed | CONSUMED_FULL_WAIT;
+    if (head & HEAD_CLOSED || (lane_length((uint32_t)head, consumed) < ch->capacity && !too_heavy(ch, weight)))
+        return 0;
+    int64_t nap = deadline_nap(deadline);
+    if (nap <= 0)
+        return CUE_EFULL;
+    if (!(consumed & CONSUMED_FULL_WAIT) && !atomic_compare_exchange_strong_explicit(&box->consumed, &consumed, with, seq_cst, acquire))
+        return 0;
+    int status = interrupted(ch);
+    pool_before_sleep(ch->lane.pool);
+    return status ? status : after_nap(ch->lane.pool, futex_wait(&box->consumed, with, nap));
+}
+
+static int wait_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t *until)
+{
+    int status = 0;
+    if (*until == 0)
+        return CUE_EFULL;
+    int64_t deadline = *until = deadline_made(*until);
+    sched_yield();                                       /* the receiver may share our CPU */
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: mailbox_wake, mailbox_close */
+    while (!status && !has_room(ch, weight))
+        status = nap_for_room(ch, weight, deadline);
+    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    return status;
+}
+
+/* What the lane says to a message that found no room in time; 1: dropped, which counts as sent. */
+static int refuse(struct mailbox_channel *ch, const cue_msg *m, int status)
+{
+    if (status != CUE_EFULL) /* CUE_ECLOSED: the channel may be gone by now */
+        return status;
+    struct mailbox *box = ch->lane.box;
+    atomic_fetch_add_explicit(box->full == CUE_FAIL ? &box->refused : &box->dropped_new, 1, relaxed); /* a count for people */
+    if (box->full == CUE_FAIL)
+        return status;
+    if (m->move)
+        cue_block_release(m->move);
+    return 1;
+}
+
+static inline void went(struct mailbox_channel *ch, const cue_msg *m, const struct parcel *parcel, const struct opened *opened)
+{
+    if (__builtin_expect(parcel->weight != 0, 0))
+        atomic_fetch_add_explicit(&ch->lane.box->weight, (int64_t)parcel->weight, relaxed); /* a soft limit; after the push, see layout */
+    if (__builtin_expect(m->move != NULL, 0))
+        message_gone(m, opened);
+}
+
+static inline uint64_t weight_of(const cue_msg *m)
+{
+    uint64_t bytes = m->size + (m->move ? m->move->size : 0);
+    return bytes >= MAILBOX_WEIGHTY ? bytes : 0;
+}
+
+/* The pool has no room for the message: waits for that, too, in naps, so that a wake or a close is noticed. */
+static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t *until,
+                                                   const struct opened *opened, struct parcel *out)
+{
+    int64_t deadline = *until = deadline_made(*until);
+    struct cue_pool *pool = ch->lane.pool;
+    int status = CUE_ENOMEM;
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: mailbox_close */
+    while (status == CUE_ENOMEM) {
+        int64_t nap = deadline_nap(deadline);
+        int over = nap <= 0 ? CUE_ENOMEM : interrupted(ch);
+        if (over) {
+            status = over;
+            break;
+        }
+        status = message_pack(pool, m, system, clock_ns() + nap, opened, out);
+    }
+    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    return status;
+}
+
+int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline)
+{
+    struct parcel parcel;
+    struct opened opened;
+    struct cue_pool *pool = ch->lane.pool;
+    uint64_t weight = system ? 0 : weight_of(m);
+    int status = message_check(pool, ch->lane.box, m, system, &opened);
+    if (__builtin_expect(status, 0))
+        return status;
+    if (!system && __builtin_expect(!has_room(ch, weight), 0) &&
+        (status = wait_for_room(ch, weight, &deadline))) /* before anything is copied */
+        return refuse(ch, m, status);
+    status = message_pack(pool, m, system, 0, &opened, &parcel);
+    if (__builtin_expect(status == CUE_ENOMEM && deadline, 0))
+        status = wait_and_pack(ch, m, system, &deadline, &opened, &parcel);
+    if (__builtin_expect(status, 0))
+        return status;
+    int pushed = push(ch, &parcel, 1, system);
+    while (__builtin_expect(pushed == 0, 0) && (status = wait_for_room(ch, weight, &deadline)) == 0)
+        pushed = push(ch, &parcel, 1, system);
+    if (__builtin_expect(pushed <= 0, 0)) {
+        message_undo(pool, &parcel);
+        return pushed < 0 ? pushed : refuse(ch, m, status);
+    }
+    went(ch, m, &parcel, &opened);
+    return 1;
+}
+
+/* As many of the n <= BATCH as can go at once, with one push; an error only if none went. */
+static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
+{
+    struct parcel parcels[BATCH];
+    struct opened opened[BATCH];
+    struct cue_pool *pool = ch->lane.pool;
+    uint64_t weight = 0;
+    int packed = 0, status = 0, room = room_for(ch, atomic_load_explicit(&ch->lane.box->head, acquire));
+    while (packed < n && packed < room) {
+        weight += weight_of(&m[packed]);
+        if (weight_of(&m[packed]) && too_heavy(ch, weight))
+            break;
+        status = message_check(pool, ch->lane.box, &m[packed], false, &opened[packed]);
+        if (!status)
+            status = message_pack(pool, &m[packed], false, 0, &opened[packed], &parcels[packed]);
+        if (status)
+            break;
+        packed++;
+    }
+    int pushed = packed ? push(ch, parcels, packed, false) : 0;
+    for (int i = packed; i-- > (pushed > 0 ? pushed : 0);)
+        message_undo(pool, &parcels[i]);
+    for (int i = 0; i < pushed; i++)
+        went(ch, &m[i], &parcels[i], &opened[i]);
+    return pushed ? pushed : status ? status : CUE_EFULL;
+}
+
+static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    size_t sent = 0;
+    if (__builtin_expect(n == 1, 1))
+        return mailbox_send_one(ch, m, false, deadline);
+    while (sent < n && sent < INT32_MAX) {
+        int status = send_batch(ch, m + sent, n - sent < BATCH ? (int)(n - sent) : BATCH);
+        if (status > 0)
+            sent += (size_t)status;
+        else if (sent)
+            break;
+        else if (status != CUE_EFULL && status != CUE_ENOMEM)
+            return status;
+        else if ((status = mailbox_send_one(ch, m, false, deadline)) < 0) /* this one waits */
+            return status;
+        else
+            sent = 1;
+    }
+    return (int)sent;
+}
+
+int channel_send_system(cue_channel *base, const cue_msg *m)
+{
+    if (base->ops != &mailbox_ops)
+        return trail(CUE_ENOSYS, "messages of the library go through mailboxes only");
+    int status = channel_enter(base);
+    return status ? status : (status = mailbox_send_one(mailbox_of(base), m, true, 0)) < 0 ? status : 0;
+}
+
+/* ---- receive ---- */
+
+/* Says how far we are, and wakes senders once a quarter is free. */
+static inline void advance(struct mailbox_channel *ch)
+{
+    struct mailbox *box = ch->lane.box;
+    uint32_t before = atomic_fetch_add_explicit(&box->consumed, ch->owed, release); /* pairs with: room_for */
+    ch->passed += ch->owed / POSITION_ONE;
+    ch->owed = 0;
+    /* relaxed: counts for people; only we write them */
+    atomic_store_explicit(&box->passed, ch->passed, relaxed);
+    atomic_store_explicit(&box->received_bytes, ch->bytes, relaxed);
+    atomic_store_explicit(&box->received_copied, ch->copied, relaxed);
+    if (__builtin_expect(!(before & CONSUMED_FULL_WAIT), 1))
+        return;
+    uint64_t head = atomic_load_explicit(&box->head, acquire);
+    if (lane_length((uint32_t)head, ch->at) > (int32_t)((int64_t)ch->capacity * 3 / 4))
+        return;
+    atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, acq_rel); /* pairs with: nap_for_room */
+    futex_wake(&box->consumed, INT_MAX);
+}
+
+/* Collects what is above `at`; the head was loaded with acquire, and each record's SENT makes the rest of it readable. */
+static int walk(struct mailbox_channel *ch, uint64_t head)
+{
+    struct mailbox *box = ch->lane.box;
+    uint32_t at = position(head), index = head_index(head), n = 0;
+    while (at != ch->at) {
+        struct record *rec = pool_record(ch->lane.pool, index);
+        if (!rec || rec_state(atomic_load_explicit(&rec->state, acquire)) != REC_SENT || /* pairs with: post */
+            atomic_load_explicit(&rec->lane, relaxed) != ch->lane.index || atomic_load_explicit(&rec->seq, relaxed) != at)
+            break;
+        ch->links[n++ & ch->mask] = (struct link){ rec, index };
+        index = atomic_load_explicit(&rec->next, relaxed);
+        at -= POSITION_ONE;
+    }
+    if (__builtin_expect(at != ch->at, 0)) {
+        if (!ch->fresh)
+            return trail(CUE_ECORRUPT, "mailbox %x of pool %s: the chain ends %d messages early", ch->lane.index, ch->lane.pool->name,
+                         lane_length(at, ch->at));
+        ch->owed += at - ch->at; /* taken by a former receiver that was killed before it counted them */
+        ch->at = at;
+        advance(ch);
+    }
+    ch->fresh = false;
+    ch->seen = position(head);
+    ch->top = n;
+    ch->count = n <= ch->mask ? n : ch->mask + 1;
+    if (n > atomic_load_explicit(&box->peak, relaxed)) /* a count for people */
+        atomic_store_explicit(&box->peak, n, relaxed);
+    return 0;
+}
+
+/* The oldest. */
+static inline int take(struct mailbox_channel *ch, cue_msg *out)
+{
+    struct link link = ch->links[--ch->top & ch->mask];
+    struct cue_pool *pool = ch->lane.pool;
+    struct unpacked about = { 0 };
+    uint64_t state = atomic_load_explicit(&link.rec->state, acquire), taken;
+    ch->count--;
+    ch->at += POSITION_ONE;
+    ch->owed += POSITION_ONE;
+    do {
+        if (__builtin_expect(rec_state(state) != REC_SENT, 0)) {
+            memset(out, 0, sizeof *out);
+            return trail(CUE_ECORRUPT, "mailbox %x of pool %s: message %x is not sent any more", ch->lane.index, pool->name, link.index);
+        }
+        taken = rec_word(REC_OWNED, pool->self + 1, rec_generation(state));
+    } while (!cas(&link.rec->state, &state, taken | (state & REC_SHARED))); /* !! */
+    int status = message_unpack(pool, link.rec, link.index, taken, out, &about);
+    ch->bytes += about.payload;
+    ch->copied += about.copied;
+    if (__builtin_expect(about.weight != 0, 0))
+        atomic_fetch_sub_explicit(&ch->lane.box->weight, (int64_t)about.weight, relaxed); /* a soft limit */
+    return status;
+}
+
+/* With drop-old: all but the newest `depth` go. Stops at one of the library's own, which is delivered. */
+static __attribute__((noinline)) void trim(struct mailbox_channel *ch)
+{
+    struct mailbox *box = ch->lane.box;
+    uint64_t dropped = 0;
+    cue_msg m;
+    while (ch->count && lane_length(ch->seen, ch->at) > (int32_t)box->depth) {
+        const struct record *oldest = ch->links[(ch->top - 1) & ch->mask].rec;
+        if (atomic_load_explicit(&oldest->note, relaxed) & MESSAGE_SYSTEM)
+            break;
+        uint64_t bytes = ch->bytes, copied = ch->copied;
+        if (take(ch, &m) == 0)
+            cue_msg_release(&m);
+        ch->bytes = bytes; /* not received */
+        ch->copied = copied;
+        dropped++;
+    }
+    if (dropped)
+        atomic_fetch_add_explicit(&box->dropped_old, dropped, relaxed); /* a count for people */
+}
+
+int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
+{
+    struct mailbox *box = ch->lane.box;
+    uint32_t step = (uint32_t)ch->capacity / 8 * POSITION_ONE;
+    size_t got = 0;
+    int status = 0;
+    while (got < n && !status) { /* counted in steps, so that a full lane's senders get on meanwhile */
+        if (ch->count == 0) {
+            uint64_t head = atomic_load_explicit(&box->head, acquire); /* pairs with: push */
+            if (position(head) == ch->at || (status = walk(ch, head)))
+                break;
+        }
+        if (__builtin_expect(box->full == CUE_DROP_OLD, 0))
+            trim(ch);
+        if (ch->count && (status = take(ch, &out[got])) == 0)
+            got++;
+        if (ch->owed > step && got < n)
+            advance(ch);
+    }
+    if (ch->owed)
+        advance(ch);
+    return got ? (int)got : status;
+}
+
+/* Spins for a while; true: there is something. */
+static bool spin_for_message(struct mailbox_channel *ch, int64_t began, int64_t deadline)
+{
+    struct mailbox *box = ch->lane.box;
+    int64_t most = deadline - began < ch->spin.now ? deadline - began : ch->spin.now;
+    for (unsigned rounds = 0;; rounds++) {
+        if (position(atomic_load_explicit(&box->head, relaxed)) != ch->at) /* looked at again with acquire */
+            return true;
+        if (rounds < 200)
+            continue;
+        cpu_relax();
+        if (rounds % 32 == 0 &&
+            (clock_ns() - began >= most || atomic_load_explicit(&ch->woken, relaxed) || atomic_load_explicit(&ch->closing, relaxed)))
+            return false;
+    }
+}
+
+/* The lane is empty: what the killed forgot to take off its weight is forgotten. */
+static void settle_weight(struct mailbox *box)
+{
+    int64_t left = atomic_load_explicit(&box->weight, relaxed); /* a soft limit */
+    if (left)
+        atomic_fetch_sub_explicit(&box->weight, left, relaxed);
+}
+
+bool mailbox_doze(struct mailbox_channel *ch)
+{
+    struct mailbox *box = ch->lane.box;
+    uint64_t head = atomic_load_explicit(&box->head, acquire);
+    if (position(head) != ch->at)
+        return false;
+    settle_weight(box);
+    return atomic_compare_exchange_strong_explicit(&box->head, &head, head | HEAD_SLEEP, seq_cst, acquire); /* pairs with: push */
+}
+
+/* One nap for want of messages; 0: look again. */
+static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
+{
+    struct mailbox *box = ch->lane.box;
+    int64_t nap = deadline_nap(deadline);
+    uint64_t head = atomic_load_explicit(&box->head, acquire);
+    if (position(head) != ch->at)
+        return 0;
+    if (nap <= 0)
+        return CUE_EEMPTY;
+    settle_weight(box);
+    if (!atomic_compare_exchange_strong_explicit(&box->head, &head, head | HEAD_SLEEP, seq_cst, acquire)) /* pairs with: push */
+        return 0;
+    int status = interrupted(ch);
+    pool_before_sleep(ch->lane.pool);
+    if (!status)
+        status = after_nap(ch->lane.pool, futex_wait(futex_low_half(&box->head), (uint32_t)head | HEAD_SLEEP, nap));
+    atomic_fetch_and_explicit(&box->head, ~(uint64_t)HEAD_SLEEP, acq_rel); /* only the receiver's process clears it */
+    return status;
+}
+
+int mailbox_wait(struct mailbox_channel *ch, int64_t deadline)
+{
+    int status = interrupted(ch);
+    if (status || ch->spin.most <= 0) {
+        while (!status && position(atomic_load_explicit(&ch->lane.box->head, acquire)) == ch->at)
+            status = nap_for_message(ch, deadline);
+        return status;
+    }
+    for (unsigned looks = 0; looks < 500; looks++) /* an answer that is on its way: sooner than a clock is read */
+        if (position(atomic_load_explicit(&ch->lane.box->head, relaxed)) != ch->at) /* looked at again with acquire */
+            return 0;
+    int64_t began = clock_ns();
+    if (spin_for_message(ch, began, deadline))
+        return 0;
+    while (!status && position(atomic_load_explicit(&ch->lane.box->head, acquire)) == ch->at)
+        status = nap_for_message(ch, deadline);
+    spin_learn(&ch->spin, clock_ns() - began);
+    return status;
+}
+
+static int mailbox_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    for (;;) {
+        int got = mailbox_take(ch, out, n < INT32_MAX ? n : INT32_MAX);
+        if (__builtin_expect(got != 0, 1))
+            return got;
+        if (deadline == 0)
+            return CUE_EEMPTY;
+        deadline = deadline_made(deadline);
+        int status = mailbox_wait(ch, deadline);
+        if (status)
+            return status;
+    }
+}
+
+/* ---- wake, close ---- */
+
+/* Ends futex waits of this channel. A waiter sets SLEEP or FULL-WAIT, then looks at `woken` and `closing`, then sleeps if the
+ * word has not changed; we have set one of those and now change the word: so it either sees that or does not sleep. */
+static void waits_end(struct mailbox_channel *ch)
+{
+    struct mailbox *box = ch->lane.box;
+    if (ch->base.how & CUE_RECV) {
+        atomic_fetch_and_explicit(&box->head, ~(uint64_t)HEAD_SLEEP, seq_cst); /* pairs with: nap_for_message */
+        futex_wake(futex_low_half(&box->head), INT_MAX);
+    }
+    if (atomic_load_explicit(&ch->waiting, seq_cst)) {
+        atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, seq_cst); /* pairs with: nap_for_room */
+        futex_wake(&box->consumed, INT_MAX);
+    }
+}
+
+static void mailbox_wake(cue_channel *base)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: interrupted */
+    waits_end(ch);
+}
+
+static int mailbox_close(cue_channel *base)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    struct mailbox *box = ch->lane.box;
+    if (base->forks == fork_epoch) {                     /* else it is the parent's */
+        atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
+        while (atomic_load_explicit(&base->receiving, acquire) || atomic_load_explicit(&ch->waiting, acquire)) {
+            waits_end(ch);
+            nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+        }
+        if (base->how & CUE_RECV) {
+            uint64_t mine = ch->mine;
+            cas(&box->receiver, &mine, 0);
+            if (atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, acq_rel) & CONSUMED_FULL_WAIT)
+                futex_wake(&box->consumed, INT_MAX); /* put off by the rule of a quarter */
+        }
+        lane_close(&ch->lane);
+    }
+    free(ch->links);
+    return 0;
+}
+
+static int mailbox_forked(cue_channel *base)
+{
+    if (base->how & CUE_RECV)
+        return trail(CUE_EFORK, "this channel receives for the parent process");
+    return lane_renew(&mailbox_of(base)->lane);
+}
+
+/* ---- counts ---- */
+
+static int mailbox_stat(cue_channel *base, cue_channel_info *out)
+{
+    const struct lane *lane = &mailbox_of(base)->lane;
+    lane_stat(lane->pool, lane->box, lane->rec, out);
+    return 0;
+}
+
+static const struct channel_ops mailbox_ops = { mailbox_send_many, mailbox_recv_many, mailbox_wake, mailbox_stat,
+                                                mailbox_forked,    mailbox_close,     true };
+
+/* ---- open ---- */
+
+/* The receiver's place: free, or its holder is dead. */
+static int receiver_claim(struct mailbox_channel *ch)
+{
+    static _Atomic uint32_t channels;
+    struct mailbox *box = ch->lane.box;
+    struct cue_pool *pool = ch->lane.pool;
+    uint64_t which = (atomic_fetch_add_explicit(&channels, 1, relaxed) + 1) & 0x3fffff; /* private */
+    uint64_t word = atomic_load_explicit(&box->receiver, acquire);
+    ch->mine = (uint64_t)(pool->self + 1) | (uint64_t)(pool->epoch & 0x3fffffff) << 12 | which << 42;
+    do {
+        if (receiver_lives(pool, word))
+            return trail(CUE_EBUSY, "mailbox %x of pool %s: process %d receives from it", ch->lane.index, pool->name,
+                         party_pid(atomic_load_explicit(&pool->parties[receiver_party(word) - 1].word, relaxed)));
+    } while (!cas(&box->receiver, &word, ch->mine)); /* !! */
+    ch->at = position(atomic_load_explicit(&box->consumed, acquire));
+    ch->fresh = true;
+    /* relaxed: only the receiver writes them. The former one may have been killed between `consumed` and `passed` */
+    ch->passed = lane_passed(box);
+    ch->bytes = atomic_load_explicit(&box->received_bytes, relaxed);
+    ch->copied = atomic_load_explicit(&box->received_copied, relaxed);
+    return 0;
+}
+
+static int receiver_prepare(struct mailbox_channel *ch, cue_time spin)
+{
+    uint32_t links = 64;
+    while (links < (uint32_t)ch->capacity && links < LINKS_MOST)
+        links *= 2;
+    ch->mask = links - 1;
+    ch->links = calloc(links, sizeof *ch->links);
+    if (!ch->links)
+        return trail(CUE_ENOMEM, "no process memory for a receiver");
+    spin_init(&ch->spin, spin);
+    return receiver_claim(ch);
+}
+
+static int pool_of(const struct channel_url *url, const cue_channel_opts *opts, cue_pool **out)
+{
+    const char *name = url->pool[0] ? url->pool : opts->pool ? opts->pool->name : secure_getenv("CUE_POOL");
+    if (opts->pool && url->pool[0] && strcmp(url->pool, opts->pool->name) != 0)
+        return trail(CUE_EINVAL, "the URL names pool %s, opts->pool is %s", url->pool, opts->pool->name);
+    if (!opts->pool)
+        return cue_pool_open(name && *name ? name : "cue", NULL, out);
+    int fd = cue_pool_fd(opts->pool); /* it may have no name */
+    return fd < 0 ? fd : cue_pool_open(NULL, &(cue_pool_opts){ .flags = CUE_ATTACH, .fd = fd }, out);
+}
+
+int mailbox_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
+{
+    if (opts->kind > CUE_MAILBOX)
+        return trail(CUE_ENOSYS, "lane %s: queues, streams and topics in shared memory are not built in, mailboxes are", url->name);
+    struct mailbox_channel *ch = aligned_alloc(_Alignof(struct mailbox_channel), sizeof *ch);
+    if (!ch)
+        return trail(CUE_ENOMEM, "no process memory for a channel");
+    memset(ch, 0, sizeof *ch);
+    int status = pool_of(url, opts, &ch->base.pool);
+    if (status) {
+        free(ch);
+        return status;
+    }
+    ch->base.ops = &mailbox_ops;
+    ch->base.how = how;
+    status = lane_open(ch->base.pool, url->name, opts, &ch->lane);
+    if (!status) {
+        struct mailbox *box = ch->lane.box;
+        ch->capacity = (int32_t)(box->full == CUE_DROP_OLD ? 2 * box->depth : box->depth);
+        uint32_t consumed = atomic_load_explicit(&box->consumed, acquire);
+        atomic_store_explicit(&ch->consumed, consumed, relaxed);
+        atomic_store_explicit(&ch->woke_at, position(consumed), relaxed);
+        status = !(how & CUE_RECV) ? 0
+                 : box->mortal     ? trail(CUE_EBUSY, "%s/%s is the mailbox of an actor", ch->base.pool->name, url->name)
+                                   : receiver_prepare(ch, opts->spin);
+        if (status)
+            lane_close(&ch->lane);
+    }
+    if (status) {
+        cue_pool_close(ch->base.pool);
+        free(ch->links);
+        free(ch);
+        return status;
+    }
+    *out = &ch->base;
+    return 0;
+}

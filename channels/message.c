@@ -1,0 +1,352 @@
+/* Messages: a cue_msg becomes a record on the chain, and a record becomes a cue_msg.
+ *
+ * A message of bytes alone, the usual case, is one record and its block: three lines of memory go from sender to receiver (head,
+ * record, bytes). Key, sender, status or a block that goes along put a header of one line before the bytes. A block that is
+ * moved and nothing else is its own message.
+ *
+ * An ATTACHED block is SENT before its envelope is, and taken after it. While it is SENT for an envelope, that envelope's record
+ * exists with that generation: the sender gives up in the reverse order, the receiver frees the envelope later. So recovery
+ * can tell from the envelope's state alone whose the block is (lane_recovery.c). Model: envelope.pml.
+ *
+ * A view that is sent becomes a reference: the receiver attaches, and gets CUE_ESTALE in `status` if the block went meanwhile.
+ */
+#include "mailbox.h"
+
+#include <string.h>
+
+/* Word by word: a `rep stos`, which compilers make of a memset of this size, costs as much as the rest of a message. */
+static inline void message_clear(cue_msg *m)
+{
+    m->type = 0;
+    m->status = 0;
+    m->tag = m->key = 0;
+    m->from = (cue_ref){ 0 };
+    m->data = NULL;
+    m->size = 0;
+    m->move = NULL;
+    m->block.data = NULL;
+    m->block.size = 0;
+    m->block.priv[0] = m->block.priv[1] = m->block.priv[2] = 0;
+    m->priv[0] = m->priv[1] = m->priv[2] = m->priv[3] = 0;
+}
+
+/* ---- what may be sent ---- */
+
+/* The block behind `move`; an owner must be ours to give away. */
+static int move_open(struct cue_pool *pool, const cue_msg *m, struct block_ref *ref, uint64_t *state)
+{
+    int status = handle_open(m->move, ref);
+    if (status)
+        return status;
+    if (ref->pool != pool)
+        return trail(CUE_ENOTOWNER, "the block is of pool %s, the channel carries blocks of pool %s: see cue_block_copy", ref->pool->name,
+                     pool->name);
+    *state = atomic_load_explicit(&ref->rec->state, acquire);
+    if (rec_generation(*state) != ref->generation || rec_state(*state) == REC_FREE)
+        return trail(CUE_ESTALE, "block %x of pool %s is gone", ref->index, pool->name);
+    if (ref->owner && (rec_state(*state) != REC_OWNED || rec_party(*state) != pool->self + 1))
+        return trail(CUE_ENOTOWNER, "block %x of pool %s is not ours any more: it was sent, freed or published through another handle",
+                     ref->index, pool->name);
+    return 0;
+}
+
+static bool is_pure(const cue_msg *m, const struct block_ref *ref)
+{
+    return ref->owner && m->size == 0 && m->tag == 0 && m->key == 0 && m->status == 0 && cue_ref_same(m->from, (cue_ref){ 0 }) &&
+           (m->type == 0 || m->type == atomic_load_explicit(&ref->rec->type, relaxed)); /* ours */
+}
+
+int message_check(struct cue_pool *pool, const struct mailbox *box, const cue_msg *m, bool system, struct opened *opened)
+{
+    uint32_t type = m->type;
+    uint64_t bytes = m->size;
+    opened->state = 0;
+    if (m->size && !m->data)
+        return trail(CUE_EINVAL, "a message of %zu bytes at NULL", m->size);
+    if (type >= CUE_TYPE_SYSTEM && !system)
+        return trail(CUE_ETYPE, "type %#x is the library's own: use types below %#x", type, CUE_TYPE_SYSTEM);
+    if (m->size > pool->data_bytes)
+        return trail(CUE_ETOOBIG, "a message of %zu bytes will never fit into pool %s of %llu", m->size, pool->name,
+                     (unsigned long long)pool->data_bytes);
+    if (m->move) {
+        int status = move_open(pool, m, &opened->ref, &opened->state);
+        if (status)
+            return status;
+        opened->pure = is_pure(m, &opened->ref) && !system;
+        if (opened->pure)
+            type = atomic_load_explicit(&opened->ref.rec->type, relaxed); /* ours */
+        bytes += m->move->size;
+    }
+    if (box->type && type != box->type && !system)
+        return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, box->type);
+    if (box->max && bytes > box->max && !system)
+        return trail(CUE_ETOOBIG, "a message of %llu bytes on a lane for at most %llu", (unsigned long long)bytes,
+                     (unsigned long long)box->max);
+    return 0;
+}
+
+/* ---- pack ---- */
+
+static int envelope_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, int64_t deadline, struct taken *out)
+{
+    int status = block_take(pool, room, 0, fresh, out);
+    if (__builtin_expect(status != CUE_ENOMEM || deadline == 0, 1))
+        return status;
+    /* cue_block_alloc knows how to wait for room; what it gives is an ordinary block of that size */
+    cue_block block;
+    struct block_ref ref;
+    deadline = deadline_made(deadline);
+    int64_t left = deadline == INT64_MAX ? INT64_MAX : deadline - clock_ns();
+    status = cue_block_alloc(pool, room,
+                             &(cue_block_opts){ .type = fresh->type < POOL_TYPE_SYSTEM ? fresh->type : 0, .wait = CUE_NS(left) }, &block);
+    if (status || (status = handle_open(&block, &ref)))
+        return status;
+    *out = (struct taken){ ref.rec, ref.index, ref.generation, block.data };
+    /* relaxed: ours; made readable by SENT */
+    rec_set_size(ref.rec, fresh->size);
+    atomic_store_explicit(&ref.rec->type, fresh->type, relaxed);
+    atomic_store_explicit(&ref.rec->id, fresh->id, relaxed);
+    atomic_store_explicit(&ref.rec->note, fresh->note, relaxed);
+    return 0;
+}
+
+static void pack_block_itself(const struct block_ref *ref, uint64_t state, uint64_t bytes, struct parcel *out)
+{
+    *out = (struct parcel){
+        .rec = ref->rec, .index = ref->index, .state = state & ~REC_SHARED, .weight = bytes >= MAILBOX_WEIGHTY ? bytes : 0
+    };
+    out->made_ns = atomic_load_explicit(&ref->rec->made_ns, relaxed); /* ours */
+}
+
+/* The header, and for an owner the block becomes the envelope's. */
+static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct block_ref *ref, uint64_t state, char *data, struct parcel *out)
+{
+    struct message_header header = { .key = m->key, .from = m->from, .status = m->status, .index = INDEX_NONE };
+    if (ref) {
+        char *base;
+        uint64_t capacity;
+        if (!pool_bytes(pool, ref->index, &base, &capacity))
+            return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", ref->index);
+        header.index = ref->index;
+        header.generation = ref->generation;
+        header.offset = (uint64_t)((char *)m->move->data - base);
+        header.size = m->move->size;
+    }
+    memcpy(data, &header, sizeof header);
+    if (!ref || !ref->owner)
+        return 0;
+    /* relaxed: made readable by SENT */
+    atomic_store_explicit(&ref->rec->lane, LANE_ENVELOPE, relaxed);
+    atomic_store_explicit(&ref->rec->next, out->index, relaxed);
+    atomic_store_explicit(&ref->rec->seq, (uint32_t)rec_generation(out->state), relaxed);
+    if (!block_move(ref->rec, state & ~REC_SHARED, rec_word(REC_SENT, pool->self + 1, ref->generation))) /* !! it is the envelope's */
+        return trail(CUE_ESTALE, "block %x of pool %s was used by another thread meanwhile", ref->index, pool->name);
+    out->with = ref->rec;
+    out->with_index = ref->index;
+    out->with_state = state & ~REC_SHARED;
+    return 0;
+}
+
+int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened, struct parcel *out)
+{
+    const struct block_ref *ref = &opened->ref;
+    uint64_t bytes = m->size, before = 0;
+    uint32_t note = NOTE_MESSAGE | (m->size || !m->move ? MESSAGE_BYTES : 0) | (system ? MESSAGE_SYSTEM : 0);
+    if (__builtin_expect(m->move != NULL, 0)) {
+        if (ref->owner)
+            bytes += m->move->size;
+        if (opened->pure) {
+            pack_block_itself(ref, opened->state, bytes, out);
+            return 0;
+        }
+        note |= MESSAGE_HEADER | (ref->owner ? MESSAGE_ATTACHED : MESSAGE_REFERENCE);
+    } else if (__builtin_expect(m->key || m->status || !cue_ref_same(m->from, (cue_ref){ 0 }), 0)) {
+        note |= MESSAGE_HEADER;
+    }
+    if (note & MESSAGE_HEADER)
+        before = sizeof(struct message_header);
+    struct fresh fresh = { .size = m->size, .id = m->tag, .type = m->type, .note = note };
+    struct taken taken;
+    int status = envelope_take(pool, before + m->size, &fresh, deadline, &taken);
+    if (__builtin_expect(status, 0))
+        return status;
+    out->rec = taken.rec;
+    out->index = taken.index;
+    out->envelope = true;
+    out->sent = false;
+    out->state = rec_word(REC_OWNED, pool->self + 1, taken.generation);
+    out->with = NULL;
+    out->weight = bytes >= MAILBOX_WEIGHTY ? bytes : 0;
+    if (note & MESSAGE_HEADER && (status = pack_header(pool, m, m->move ? ref : NULL, opened->state, taken.data, out))) {
+        message_undo(pool, out);
+        return status;
+    }
+    if (m->size) {
+        memcpy(taken.data + before, m->data, m->size);
+        if (!system)                                                    /* the runtime's own messages are no caller's payload */
+            atomic_fetch_add_explicit(&pool->copied, m->size, relaxed); /* a count for people */
+    }
+    return 0;
+}
+
+void message_undo(struct cue_pool *pool, struct parcel *parcel)
+{
+    if (parcel->with) /* first: see above */
+        block_move(parcel->with, rec_word(REC_SENT, pool->self + 1, rec_generation(parcel->with_state)), parcel->with_state);
+    uint64_t now = parcel->sent ? rec_word(REC_SENT, pool->self + 1, rec_generation(parcel->state)) : parcel->state;
+    if (parcel->envelope) {
+        block_drop(pool, parcel->rec, parcel->index, now);
+    } else if (parcel->sent) {
+        if (parcel->state & REC_PUBLISHED)
+            atomic_store_explicit(&parcel->rec->made_ns, parcel->made_ns, relaxed); /* made readable by the CAS */
+        block_move(parcel->rec, now, parcel->state);
+    }
+    parcel->rec = NULL;
+}
+
+void message_gone(const cue_msg *m, const struct opened *opened)
+{
+    if (!opened->ref.owner)
+        cue_block_release(m->move); /* the lease: the receiver takes its own */
+    m->move->data = NULL;
+    m->move->size = 0;
+    m->move->priv[0] = m->move->priv[1] = m->move->priv[2] = 0;
+}
+
+/* ---- unpack ---- */
+
+bool attached_take(struct cue_pool *pool, struct record *rec, uint64_t generation, uint32_t envelope, uint64_t envelope_generation)
+{
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    if (rec_state(state) != REC_SENT || rec_generation(state) != generation || atomic_load_explicit(&rec->lane, relaxed) != LANE_ENVELOPE ||
+        atomic_load_explicit(&rec->next, relaxed) != envelope ||
+        atomic_load_explicit(&rec->seq, relaxed) != (uint32_t)envelope_generation) /* pairs with: the state word */
+        return false;
+    return block_move(rec, state & ~REC_SHARED, rec_word(REC_OWNED, pool->self + 1, generation)); /* !! */
+}
+
+/* What came along. `out->status` says if it is gone. */
+static void unpack_block(struct cue_pool *pool, uint32_t note, const struct message_header *header, uint32_t index, uint64_t generation,
+                         cue_msg *out)
+{
+    if (note & MESSAGE_REFERENCE) {
+        if (pool_attach(pool, header->index, header->generation, 44, &out->block)) {
+            out->status = CUE_ESTALE;
+        } else if (header->offset > out->block.size || header->size > out->block.size - header->offset) {
+            cue_block_release(&out->block);
+            out->status = CUE_ECORRUPT;
+        } else {
+            out->block.data = (char *)out->block.data + header->offset;
+            out->block.size = header->size;
+        }
+        return;
+    }
+    struct record *rec = pool_record(pool, header->index);
+    char *data;
+    uint64_t capacity;
+    if (!rec || !attached_take(pool, rec, header->generation, index, generation)) {
+        out->status = CUE_ESTALE;
+        return;
+    }
+    if (!pool_bytes(pool, header->index, &data, &capacity) || rec_size(rec) > capacity) {
+        block_drop(pool, rec, header->index, rec_word(REC_OWNED, pool->self + 1, header->generation));
+        out->status = CUE_ECORRUPT;
+        return;
+    }
+    handle_owner(pool, header->index, header->generation, data, rec_size(rec), &out->block);
+}
+
+static __attribute__((noinline)) int unpack_header(struct cue_pool *pool, uint32_t note, const char *data, uint32_t index,
+                                                   uint64_t generation, cue_msg *out)
+{
+    struct message_header header;
+    memcpy(&header, data, sizeof header);
+    out->key = header.key;
+    out->from = header.from;
+    out->status = header.status;
+    if (note & (MESSAGE_ATTACHED | MESSAGE_REFERENCE))
+        unpack_block(pool, note, &header, index, generation, out);
+    return 0;
+}
+
+static __attribute__((noinline)) int makes_no_sense(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out)
+{
+    memset(out, 0, sizeof *out);
+    block_drop(pool, rec, index, taken);
+    return trail(CUE_ECORRUPT, "message %x of pool %s makes no sense: it was freed", index, pool->name);
+}
+
+int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out, struct unpacked *about)
+{
+    char *data;
+    uint64_t capacity, size = rec_size(rec), generation = rec_generation(taken);
+    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* ours now, as all of the record */
+    uint64_t before = note & NOTE_MESSAGE && note & MESSAGE_HEADER ? sizeof(struct message_header) : 0;
+    message_clear(out);
+    out->type = atomic_load_explicit(&rec->type, relaxed);
+    if (__builtin_expect(!pool_bytes(pool, index, &data, &capacity) || before + size > capacity, 0))
+        return makes_no_sense(pool, rec, index, taken, out);
+    if (!(note & NOTE_MESSAGE)) { /* the block itself */
+        handle_owner(pool, index, generation, data, size, &out->block);
+        out->priv[3] = (uint64_t)(uintptr_t)rec; /* as below, for the block */
+        out->data = data;
+        out->size = size;
+        *about = (struct unpacked){ size, 0, size >= MAILBOX_WEIGHTY ? size : 0 };
+        return 0;
+    }
+    cue_block envelope;
+    handle_owner(pool, index, generation, data, size, &envelope);
+    memcpy(out->priv, envelope.priv, sizeof envelope.priv);
+    out->priv[3] = (uint64_t)(uintptr_t)rec; /* good as long as the handle is, see cue_msg_release */
+    out->tag = atomic_load_explicit(&rec->id, relaxed);
+    out->data = data + before;
+    out->size = size;
+    uint64_t along = 0, owned = 0;
+    if (__builtin_expect(before != 0, 0)) {
+        unpack_header(pool, note, data, index, generation, out);
+        along = out->block.size;
+        owned = note & MESSAGE_ATTACHED ? along : 0;
+        if (!(note & MESSAGE_BYTES)) {
+            out->data = out->block.data;
+            out->size = out->block.size;
+        }
+    }
+    *about = (struct unpacked){ size + along, size, size + owned >= MAILBOX_WEIGHTY ? size + owned : 0 };
+    return 0;
+}
+
+/* Gives what came by itself back, an envelope or a block, and says whether that was easy: its pool is open here and it is still
+ * ours. */
+static inline bool easy_drop(const uint64_t handle[3], uint64_t record)
+{
+    struct cue_pool *pool = &pool_table[handle[0] >> 32 & (POOLS_MAX - 1)];
+    if (!handle_owns(handle[0]) || handle[2] != fork_epoch || atomic_load_explicit(&pool->open, acquire) != 1 ||
+        pool->incarnation != handle[0] >> 44)
+        return false;
+    struct record *rec = (struct record *)(uintptr_t)record;
+    uint64_t state = rec_word(REC_OWNED, pool->self + 1, handle[1]);
+    if ((atomic_load_explicit(&rec->state, relaxed) & ~REC_SHARED) != state) /* ours */
+        return false;
+    return block_drop(pool, rec, (uint32_t)handle[0], state);
+}
+
+/* `block` is the caller's variable: by now it may hold another block than the one that came. */
+static inline bool is_record_of(const uint64_t handle[3], uint64_t record)
+{
+    struct cue_pool *pool = &pool_table[handle[0] >> 32 & (POOLS_MAX - 1)];
+    return atomic_load_explicit(&pool->open, acquire) == 1 && pool_record(pool, (uint32_t)handle[0]) == (struct record *)(uintptr_t)record;
+}
+
+void cue_msg_release(cue_msg *m)
+{
+    if (!m)
+        return;
+    if (m->block.priv[0] &&
+        (m->priv[0] || !m->priv[3] || !is_record_of(m->block.priv, m->priv[3]) || !easy_drop(m->block.priv, m->priv[3])))
+        cue_block_release(&m->block);
+    if (m->priv[0] && (!m->priv[3] || !easy_drop(m->priv, m->priv[3]))) {
+        cue_block envelope = { .priv = { m->priv[0], m->priv[1], m->priv[2] } };
+        cue_block_release(&envelope);
+    }
+    message_clear(m);
+}

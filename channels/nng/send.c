@@ -1,0 +1,776 @@
+/* The sending end of a socket lane.
+ *
+ * THE WINDOW. A ring of `depth` messages, numbered without end: base <= encoded <= next. Those below `encoded` are under way and
+ * not acknowledged, the rest waits for its batch. A message leaves the window with its acknowledgement; after a broken connection
+ * `encoded` goes back to `base`, and all are sent again but those whose block was taken over meanwhile. The window is what bounds
+ * a sender: a receiver that does not receive fills it, then sends end with CUE_EFULL.
+ *
+ * BATCHES. A message goes at once if nothing is under way. Otherwise it waits: for the acknowledgement of what is, for a full
+ * batch, for the end of a send_many, or for the time `flush`, whichever comes first. So a lone message is fast, a stream makes
+ * batches as large as the receiver is slow, and no clock is read to send one.
+ *
+ * THE THREAD. One a sending channel: flushes by time, says hello on a new connection, sends again, and takes acknowledgements when
+ * nobody sends (whoever sends takes them on the way). It sleeps on the bell of the channel's cell. `lock` guards all below it in the
+ * struct; NNG's callbacks only store the pipe and ring. A connection is used once the receiver has answered the hello: what it
+ * has already is not sent again.
+ */
+#include "nng_internal.h"
+
+#include "base/process.h"
+
+#include <cuelight/serial.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define relaxed memory_order_relaxed
+#define acquire memory_order_acquire
+#define release memory_order_release
+
+enum {
+    FLUSH_DEFAULT_NS = 50 * 1000,
+    LINGER_DEFAULT_NS = 1000 * 1000 * 1000,
+    STUCK_MS = 1,
+    REDIAL_NS = 500 * 1000 * 1000,
+    SCRATCH = 2 * BATCH_BYTES
+};
+
+struct message {
+    enum wire_what what;
+    struct in_flight block; /* MOVED */
+    cue_block view;         /* VIEWED: its lease, until the receiver has its own */
+    struct wire_item item;  /* `bytes` is our copy */
+};
+
+struct sender {
+    struct socket_lane lane;
+    uint64_t channel;
+    uint32_t pool_incarnation;
+    int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
+    uint32_t depth;
+    bool drop_new;
+    int send_fd;                     /* NNG's, to poll; never read */
+    nng_dialer dialer;               /* the thread's, once it runs */
+    int64_t redial_at;               /* the thread's: when to give the dialer up; 0: connected */
+    cue_block cell_block, cell_view; /* the second keeps it mapped whatever becomes of the pool */
+    struct cell *cell;
+    uint32_t cell_index;
+    uint64_t cell_generation;
+    pthread_t thread;
+    _Atomic uint32_t stop;
+    pthread_mutex_t pipe_lock; /* for `ended`, which keeps NNG's callbacks from the cell */
+    bool ended;
+    _Atomic uint32_t pipe; /* the connection, 0: none; stored by NNG's callbacks */
+    _Atomic int32_t peer_pid;
+    _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
+    _Atomic uint32_t woken;
+
+    pthread_mutex_t lock;
+    struct message *window;
+    uint64_t base, encoded, next; /* numbers; the first message is 1 */
+    uint64_t highest;             /* of all that were ever encoded */
+    uint64_t waiting_bytes;       /* of the window's own copies */
+    uint64_t unsent_bytes;        /* about, of those not encoded */
+    uint64_t bytes_max;
+    uint32_t sleepers; /* senders that wait for room */
+    uint32_t known_pipe, incarnation;
+    uint64_t word;     /* of the cell, as it was last looked at */
+    uint64_t peer_max; /* the receiver's largest message */
+    bool welcome, armed;
+    nng_msg *stuck; /* a packet that NNG had no room for */
+    char scratch[SCRATCH];
+    struct {
+        uint64_t batches, resent, returned, dropped, refused, bytes, copied, peak;
+    } count;
+};
+
+const size_t sender_bytes = sizeof(struct sender);
+
+static struct message *message_at(struct sender *s, uint64_t number)
+{
+    return &s->window[number % s->depth];
+}
+
+/* Wakes the thread, whatever it sleeps for. */
+static void poke(struct sender *s)
+{
+    atomic_fetch_add_explicit(&s->cell->bell, BELL_ONE, memory_order_seq_cst); /* pairs with: sender_thread */
+    futex_wake(&s->cell->bell, 1);
+}
+
+/* ---- the connection, as NNG's threads tell it ---- */
+
+static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+    struct sender *s = arg;
+    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    int pid = 0;
+    switch (event) {
+    case NNG_PIPE_EV_ADD_PRE:
+        if (!socket_admits(&s->lane, pipe))
+            nng_pipe_close(pipe);
+        return;
+    case NNG_PIPE_EV_ADD_POST:
+        if (s->lane.scheme == SCHEME_IPC && nng_pipe_get_int(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0)
+            atomic_store_explicit(&s->peer_pid, pid, relaxed); /* for people */
+        atomic_store_explicit(&s->pipe, id, release);          /* pairs with: see_connection */
+        break;
+    default: {
+        uint32_t gone = id;
+        atomic_compare_exchange_strong_explicit(&s->pipe, &gone, 0, release, relaxed); /* pairs with: see_connection */
+    }
+    }
+    pthread_mutex_lock(&s->pipe_lock);
+    if (!s->ended)
+        poke(s);
+    pthread_mutex_unlock(&s->pipe_lock);
+}
+
+/* ---- packets; `lock` is held ---- */
+
+/* Keeps the pool mapped while records are looked at here: the application may destroy it behind the thread's back. */
+static bool pool_pin(const struct sender *s)
+{
+    const cue_pool *pool = s->lane.base.pool;
+    pthread_mutex_lock(&registry_lock);
+    if (atomic_load_explicit(&pool->open, relaxed) == 1 && pool->incarnation == s->pool_incarnation) /* both change under registry_lock */
+        return true;
+    pthread_mutex_unlock(&registry_lock);
+    return false;
+}
+
+static void pool_unpin(void)
+{
+    pthread_mutex_unlock(&registry_lock);
+}
+
+static bool still_pending(const struct sender *s, const struct message *m)
+{
+    if (!pool_pin(s))
+        return false;
+    bool pending = ledger_pending(s->lane.base.pool, &m->block);
+    pool_unpin();
+    return pending;
+}
+
+/* Hands a packet to NNG; keeps it if there is no room. */
+static bool put(struct sender *s, nng_msg *packet)
+{
+    int failed = nng_sendmsg(s->lane.sock, packet, NNG_FLAG_NONBLOCK);
+    if (!failed)
+        return true;
+    if (failed == NNG_EAGAIN)
+        s->stuck = packet;
+    else
+        nng_msg_free(packet);
+    return false;
+}
+
+static nng_msg *packet_of(const void *bytes, size_t size)
+{
+    nng_msg *packet;
+    if (nng_msg_alloc(&packet, size))
+        return NULL;
+    memcpy(nng_msg_body(packet), bytes, size);
+    return packet;
+}
+
+static void say_hello(struct sender *s)
+{
+    uint8_t pool[CUE_DESC_MAX];
+    char bytes[WIRE_HEAD_MAX];
+    int pool_bytes = cue_pool_encode(s->lane.base.pool, pool, sizeof pool);
+    struct wire_head head = { .kind = WIRE_HELLO,
+                              .channel = s->channel,
+                              .incarnation = s->incarnation,
+                              .number = s->base,
+                              .party = s->lane.base.pool->self + 1,
+                              .epoch = s->lane.base.pool->epoch,
+                              .cell = s->cell_index,
+                              .cell_generation = s->cell_generation,
+                              .pool = pool,
+                              .pool_bytes = pool_bytes > 0 ? (size_t)pool_bytes : 0 };
+    nng_msg *packet = packet_of(bytes, wire_write_head(&head, bytes, sizeof bytes));
+    if (packet)
+        put(s, packet);
+}
+
+/* What goes out for a message that may have been sent before. */
+static struct wire_item item_now(struct sender *s, uint64_t number)
+{
+    struct message *m = message_at(s, number);
+    bool again = number <= s->highest;
+    if ((again && m->what == WIRE_MOVED && !still_pending(s, m)) || m->item.nbytes > s->peer_max)
+        return (struct wire_item){ .what = WIRE_GONE };
+    s->count.resent += again;
+    return m->item;
+}
+
+/* One message that is too large for the scratch space, as a packet of its own. */
+static nng_msg *encode_large(struct sender *s, const struct wire_item *item)
+{
+    struct wire_head head = { .kind = WIRE_BATCH, .channel = s->channel, .incarnation = s->incarnation, .number = s->encoded, .count = 1 };
+    size_t room = 2 * WIRE_HEAD_MAX + item->nbytes;
+    nng_msg *packet;
+    if (nng_msg_alloc(&packet, room))
+        return NULL;
+    char *body = nng_msg_body(packet);
+    size_t used = wire_write_head(&head, body, room);
+    used += wire_write_item(item, body + used, room - used);
+    nng_msg_chop(packet, room - used);
+    s->encoded++;
+    return packet;
+}
+
+/* The next batch, from `encoded` on. The items are written behind the room for a head, which needs their count. */
+static nng_msg *encode(struct sender *s)
+{
+    size_t used = WIRE_HEAD_MAX;
+    uint32_t count = 0, most = s->flush_ns < 0 ? 1 : BATCH_MESSAGES;
+    uint64_t number = s->encoded;
+    for (; number != s->next && count < most && used < BATCH_BYTES; number++, count++) {
+        struct wire_item item = item_now(s, number);
+        if (item.nbytes + WIRE_HEAD_MAX > SCRATCH - used) {
+            if (count)
+                break;
+            return encode_large(s, &item);
+        }
+        used += wire_write_item(&item, s->scratch + used, SCRATCH - used);
+    }
+    char bytes[WIRE_HEAD_MAX];
+    struct wire_head head = {
+        .kind = WIRE_BATCH, .channel = s->channel, .incarnation = s->incarnation, .number = s->encoded, .count = count
+    };
+    size_t head_bytes = wire_write_head(&head, bytes, sizeof bytes);
+    char *first = s->scratch + WIRE_HEAD_MAX - head_bytes;
+    memcpy(first, bytes, head_bytes);
+    nng_msg *packet = packet_of(first, used - WIRE_HEAD_MAX + head_bytes);
+    if (packet)
+        s->encoded = number;
+    return packet;
+}
+
+/* Sends all that can be sent now. */
+static void flush(struct sender *s)
+{
+    while (s->welcome && (s->stuck || s->encoded != s->next)) {
+        nng_msg *packet = s->stuck ? s->stuck : encode(s);
+        s->stuck = NULL;
+        if (!packet)
+            return; /* no memory now: the thread tries again */
+        if (s->encoded - 1 > s->highest)
+            s->highest = s->encoded - 1;
+        if (!put(s, packet))
+            return;
+        s->count.batches++;
+    }
+    if (s->encoded == s->next)
+        s->unsent_bytes = 0;
+}
+
+/* ---- the window; `lock` is held ---- */
+
+/* The messages before `upto` need us no more. A block among them that nobody has taken over comes back, and is freed. */
+static void settle(struct sender *s, uint64_t upto)
+{
+    bool pinned = pool_pin(s);
+    for (; s->base < upto; s->base++) {
+        struct message *m = message_at(s, s->base);
+        if (m->what == WIRE_MOVED && pinned && ledger_take_back(s->lane.base.pool, &m->block)) {
+            s->count.returned++;
+            s->count.dropped++;
+        } else if (m->what == WIRE_VIEWED) {
+            cue_block_release(&m->view); /* looks itself whether the pool is there */
+        } else if (m->item.nbytes > s->peer_max) {
+            s->count.dropped++;
+        }
+        if (m->item.bytes) {
+            s->waiting_bytes -= m->item.nbytes;
+            free((void *)(uintptr_t)m->item.bytes);
+        }
+    }
+    if (pinned)
+        pool_unpin();
+}
+
+static void acknowledge(struct sender *s, uint64_t upto)
+{
+    if (upto >= s->encoded || upto < s->base)
+        return;
+    settle(s, upto + 1);
+    /* not for each message that is acknowledged: a quarter of the window makes a batch */
+    bool closing = atomic_load_explicit(&s->lane.closing, relaxed);
+    if (s->sleepers &&
+        (closing || (s->next - s->base <= s->depth * UINT64_C(3) / 4 && s->waiting_bytes <= s->bytes_max - s->bytes_max / 4))) {
+        atomic_fetch_add_explicit(&s->room, 1, release); /* pairs with: wait_for_room */
+        futex_wake(&s->room, INT32_MAX);
+    }
+}
+
+/* The receiver has stopped: what is not acknowledged waits for the next, or for its next connection. */
+static void hear_bye(struct sender *s)
+{
+    uint32_t incarnation = s->incarnation;
+    s->welcome = false;
+    s->incarnation = next_incarnation(incarnation);
+    if (s->stuck)
+        nng_msg_free(s->stuck);
+    s->stuck = NULL;
+    atomic_store_explicit(&s->cell->seen, incarnation + 1, release); /* pairs with: the receiver's quiesce */
+    futex_wake(&s->cell->seen, 1);
+}
+
+/* Looks into the cell. */
+static void take_word(struct sender *s)
+{
+    uint64_t word = atomic_load_explicit(&s->cell->word, acquire); /* pairs with: the receiver's answer */
+    if (word == s->word)
+        return;
+    s->word = word;
+    if (cell_incarnation(word) != s->incarnation)
+        return;
+    s->peer_max = atomic_load_explicit(&s->cell->max, relaxed); /* before the word */
+    acknowledge(s, cell_number(word));
+    if (cell_bye(word)) {
+        hear_bye(s);
+    } else if (!s->welcome) { /* now we know what it has: the rest again */
+        s->welcome = true;
+        s->encoded = s->base;
+    }
+}
+
+static bool has_room(const struct sender *s, size_t bytes)
+{
+    return s->next - s->base < s->depth && (s->waiting_bytes + bytes <= s->bytes_max || s->waiting_bytes == 0);
+}
+
+/* The block of a message becomes the window's. */
+static int append_block(struct sender *s, const cue_msg *m, struct message *to)
+{
+    struct block_ref ref;
+    char *data;
+    uint64_t capacity;
+    cue_pool *pool = s->lane.base.pool;
+    int status = handle_open(m->move, &ref);
+    if (status)
+        return status;
+    if (ref.pool != pool)
+        return trail(CUE_ENOTOWNER, "the block is of pool %s, the channel carries blocks of pool %s: see cue_block_copy", ref.pool->name,
+                     pool->name);
+    uint32_t type = m->type || m->size ? m->type : atomic_load_explicit(&ref.rec->type, relaxed); /* ours or leased */
+    if (s->lane.type && type != s->lane.type)
+        return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, s->lane.type);
+    to->item.index = ref.index;
+    to->item.generation = ref.generation;
+    if (ref.owner) {
+        to->what = to->item.what = WIRE_MOVED;
+        return ledger_send(pool, &ref, s->channel, s->next, &to->block);
+    }
+    if (!pool_bytes(pool, ref.index, &data, &capacity))
+        return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", ref.index);
+    to->what = to->item.what = WIRE_VIEWED;
+    to->item.offset = (uint64_t)((char *)m->move->data - data);
+    to->item.size = m->move->size;
+    to->view = *m->move;
+    return 0;
+}
+
+/* One message into the window, which has room. */
+static int append(struct sender *s, const cue_msg *m)
+{
+    void *bytes = NULL;
+    struct message *to = message_at(s, s->next);
+    if (m->size && !(bytes = malloc(m->size)))
+        return trail(CUE_ENOMEM, "no memory for a message of %zu bytes", m->size);
+    *to = (struct message){ .what = WIRE_BYTES,
+                            .item = { .type = m->type,
+                                      .status = m->status,
+                                      .tag = m->tag,
+                                      .key = m->key,
+                                      .from = m->from,
+                                      .has_bytes = m->size || !m->move,
+                                      .bytes = bytes,
+                                      .nbytes = m->size } };
+    int status = m->move ? append_block(s, m, to) : 0;
+    if (status) {
+        free(bytes);
+        return status;
+    }
+    if (m->move)
+        memset(m->move, 0, sizeof *m->move);
+    if (m->size) {
+        memcpy(bytes, m->data, m->size);
+        atomic_fetch_add_explicit(&s->lane.base.pool->copied, m->size, relaxed); /* a count for people */
+        s->count.copied += m->size;
+        s->waiting_bytes += m->size;
+    }
+    s->next++; /* sent, as far as the caller is concerned */
+    s->unsent_bytes += WIRE_HEAD_MAX / 8 + m->size;
+    s->count.bytes += m->size;
+    if (s->next - s->base > s->count.peak)
+        s->count.peak = s->next - s->base;
+    return 0;
+}
+
+static int check(const struct sender *s, const cue_msg *m)
+{
+    uint64_t max = s->peer_max < s->lane.max ? s->peer_max : s->lane.max;
+    if (m->size && !m->data)
+        return trail(CUE_EINVAL, "a message of %zu bytes at NULL", m->size);
+    if (m->type >= CUE_TYPE_SYSTEM)
+        return trail(CUE_ETYPE, "type %#x is the library's own: use types below %#x", m->type, CUE_TYPE_SYSTEM);
+    if (s->lane.type && !m->move && m->type != s->lane.type)
+        return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", m->type, s->lane.type);
+    if (m->size > max)
+        return trail(CUE_ETOOBIG, "a message of %zu bytes on a lane for at most %llu", m->size, (unsigned long long)max);
+    return 0;
+}
+
+/* Lets go of `lock` while it sleeps. 0: there is room. */
+static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
+{
+    while (!has_room(s, bytes)) {
+        int64_t nap = deadline_nap(deadline);
+        if (nap <= 0) {
+            s->count.refused++;
+            return CUE_EFULL;
+        }
+        uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
+        s->sleepers++;
+        pthread_mutex_unlock(&s->lock);
+        poke(s);                                                                                    /* it shall listen for us */
+        int slept = atomic_load_explicit(&s->woken, acquire) ? 0 : futex_wait(&s->room, seen, nap); /* pairs with: sender_wake */
+        pthread_mutex_lock(&s->lock);
+        s->sleepers--;
+        if (atomic_load_explicit(&s->lane.closing, acquire)) /* pairs with: socket_shut */
+            return CUE_ECLOSED;
+        if (atomic_exchange_explicit(&s->woken, 0, acquire) || slept == CUE_EINTR) /* pairs with: sender_wake */
+            return CUE_EINTR;
+        int status = pool_enter(s->lane.base.pool);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+/* ---- the calls ---- */
+
+static int send_one(struct sender *s, const cue_msg *m, int64_t deadline)
+{
+    int status = check(s, m);
+    if (!status && !has_room(s, m->size)) {
+        flush(s);
+        status = wait_for_room(s, m->size, deadline);
+        if (status == CUE_EFULL && s->drop_new) {
+            s->count.refused--;
+            s->count.dropped++;
+            if (m->move)
+                cue_block_release(m->move);
+            return 0;
+        }
+    }
+    return status ? status : append(s, m);
+}
+
+static int sender_send_many(cue_channel *ch, const cue_msg *m, size_t n, int64_t deadline)
+{
+    struct sender *s = (struct sender *)ch;
+    size_t sent = 0;
+    int status = socket_enter(&s->lane);
+    if (!status)
+        status = pool_enter(ch->pool);
+    if (!status) {
+        pthread_mutex_lock(&s->lock);
+        take_word(s);
+        while (sent < n && !(status = send_one(s, &m[sent], sent ? 0 : deadline))) {
+            sent++;
+            if (s->flush_ns < 0 || s->next - s->encoded >= BATCH_MESSAGES || s->unsent_bytes >= BATCH_BYTES)
+                flush(s);
+        }
+        /* nothing under way: nobody would tell us when to send. And the end of a batch, unless so much is under way that the
+         * next acknowledgement is near */
+        if (s->base == s->encoded || (n > 1 && s->encoded - s->base < BATCH_MESSAGES / 4))
+            flush(s);
+        bool arm = s->welcome && !s->armed && (s->encoded != s->next || s->stuck);
+        if (arm)
+            s->armed = true;
+        pthread_mutex_unlock(&s->lock);
+        if (arm)
+            poke(s);
+    }
+    socket_leave(&s->lane);
+    return sent ? (int)sent : status;
+}
+
+static void sender_wake(cue_channel *ch)
+{
+    struct sender *s = (struct sender *)ch;
+    atomic_store_explicit(&s->woken, 1, release); /* pairs with: wait_for_room */
+    atomic_fetch_add_explicit(&s->room, 1, release);
+    futex_wake(&s->room, INT32_MAX);
+}
+
+static int sender_stat(cue_channel *ch, cue_channel_info *out)
+{
+    struct sender *s = (struct sender *)ch;
+    pthread_mutex_lock(&s->lock);
+    take_word(s);
+    out->kind = CUE_STREAM;
+    out->depth = s->depth;
+    out->users = 1;
+    out->receiver = atomic_load_explicit(&s->pipe, relaxed) ? atomic_load_explicit(&s->peer_pid, relaxed) : 0; /* for people */
+    out->queued = s->next - s->base;
+    out->peak = s->count.peak;
+    out->sent = s->next - 1;
+    out->bytes = s->count.bytes;
+    out->copied = s->count.copied;
+    out->dropped = s->count.dropped;
+    out->refused = s->count.refused;
+    out->batches = s->count.batches;
+    out->resent = s->count.resent;
+    out->returned = s->count.returned;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+/* ---- the thread ---- */
+
+/* A new connection, or none any more. */
+static void see_connection(struct sender *s)
+{
+    uint32_t pipe = atomic_load_explicit(&s->pipe, acquire); /* pairs with: on_pipe */
+    if (pipe == s->known_pipe)
+        return;
+    s->known_pipe = pipe;
+    s->welcome = false;
+    if (s->stuck)
+        nng_msg_free(s->stuck);
+    s->stuck = NULL;
+    s->incarnation = next_incarnation(s->incarnation);
+    if (pipe)
+        say_hello(s);
+}
+
+/* All that is to be done now; how long the thread may sleep then. `waited`: the first message that was unsent at the last look. */
+static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
+{
+    take_word(s); /* of the connection that was */
+    see_connection(s);
+    if (s->stuck && !s->welcome) { /* the hello */
+        nng_msg *packet = s->stuck;
+        s->stuck = NULL;
+        put(s, packet);
+    }
+    bool unsent = s->welcome && s->encoded != s->next;
+    if (s->stuck || (unsent && (s->base == s->encoded || (timed_out && *waited == s->encoded))))
+        flush(s); /* it was stuck; nothing is under way; or its time has come */
+    unsent = s->welcome && s->encoded != s->next;
+    *waited = s->encoded;
+    s->armed = unsent || s->stuck;
+    if (unsent)
+        return s->flush_ns > 0 ? s->flush_ns : 0;
+    bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
+    if (waits && timed_out && !s->stuck)
+        say_hello(s); /* is anybody there? */
+    return waits ? HELLO_AGAIN_NS : 10 * (int64_t)WATCH_PERIOD_NS;
+}
+
+static int dial(struct sender *s)
+{
+    int failed = nng_dialer_create(&s->dialer, s->lane.sock, s->lane.url);
+    if (!failed && (failed = nng_dialer_start(s->dialer, NNG_FLAG_NONBLOCK)))
+        nng_dialer_close(s->dialer);
+    return failed;
+}
+
+/* NNG before 1.6 dials no more once a receiver has gone away while they were shaking hands: the same fault as its listeners'
+ * (guard.c). A dialer that lives tries every RECONNECT_MAX_MS, so one that has not connected for long is made anew. How long until
+ * the next look. */
+static int64_t look_after_dialer(struct sender *s, bool connected)
+{
+    int64_t now = clock_ns();
+    if (connected || !s->redial_at) {
+        s->redial_at = connected ? 0 : now + REDIAL_NS;
+    } else if (now >= s->redial_at) {
+        nng_dialer_close(s->dialer);
+        dial(s); /* if it fails: at the next look, closing it again is refused */
+        s->redial_at = now + REDIAL_NS;
+    }
+    return connected ? INT64_MAX : s->redial_at - now;
+}
+
+static void *sender_thread(void *arg)
+{
+    struct sender *s = arg;
+    _Atomic uint32_t *bell = &s->cell->bell;
+    uint64_t waited = 0;
+    bool timed_out = false, listen = true, guarded = nng_needs_guard();
+    while (!atomic_load_explicit(&s->stop, acquire)) { /* pairs with: sender_close */
+        /* before the look around: what is rung after it ends the sleep. ASLEEP asks the receiver to ring, too */
+        uint32_t seen =
+            listen ? atomic_fetch_or_explicit(bell, BELL_ASLEEP, memory_order_seq_cst) | BELL_ASLEEP /* pairs with: the receiver's ring */
+                   : atomic_load_explicit(bell, memory_order_seq_cst);                               /* pairs with: poke */
+        pthread_mutex_lock(&s->lock);
+        int64_t nap = work(s, timed_out, &waited);
+        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers, connected = s->known_pipe;
+        pthread_mutex_unlock(&s->lock);
+        if (guarded) {
+            int64_t look = look_after_dialer(s, connected);
+            nap = look < nap ? look : nap;
+        }
+        if (stuck) {
+            poll(&(struct pollfd){ .fd = s->send_fd, .events = POLLIN }, 1, STUCK_MS);
+            timed_out = false;
+        } else if (now && !listen) {
+            timed_out = false; /* announce it first */
+        } else {
+            timed_out = futex_wait(bell, seen, nap) == CUE_ETIMEDOUT;
+        }
+        if (listen)
+            atomic_fetch_and_explicit(bell, ~(uint32_t)BELL_ASLEEP, memory_order_relaxed); /* late rings do no harm */
+        listen = now;
+    }
+    return NULL;
+}
+
+/* ---- open, close ---- */
+
+static void sender_halt(struct socket_lane *lane)
+{
+    struct sender *s = (struct sender *)lane;
+    atomic_store_explicit(&s->stop, 1, release); /* pairs with: sender_thread */
+    poke(s);
+    pthread_join(s->thread, NULL);
+    pthread_mutex_lock(&s->pipe_lock);
+    s->ended = true;
+    pthread_mutex_unlock(&s->pipe_lock);
+}
+
+static int sender_prepare(struct sender *s)
+{
+    int failed;
+    struct socket_lane *lane = &s->lane;
+    for (int event = NNG_PIPE_EV_ADD_PRE; event < NNG_PIPE_EV_NUM; event++)
+        if ((failed = nng_pipe_notify(lane->sock, (nng_pipe_ev)event, on_pipe, s)))
+            return nng_trail(failed, "%s: nng_pipe_notify", lane->url);
+    if ((failed = nng_socket_get_int(lane->sock, NNG_OPT_SENDFD, &s->send_fd)))
+        return nng_trail(failed, "%s: a descriptor to poll", lane->url);
+    if ((failed = dial(s)))
+        return nng_trail(failed, "%s: dial", lane->url);
+    failed = pthread_create(&s->thread, NULL, sender_thread, s);
+    errno = failed;
+    return failed ? trail_errno("%s: a thread", lane->url) : 0;
+}
+
+static int cell_make(struct sender *s)
+{
+    struct block_ref ref;
+    int status =
+        cue_block_alloc(s->lane.base.pool, sizeof *s->cell, &(cue_block_opts){ .flags = CUE_ZERO, .wait = CUE_MS(100) }, &s->cell_block);
+    if (!status)
+        status = cue_block_view(&s->cell_block, 0, SIZE_MAX, &s->cell_view);
+    if (!status)
+        status = handle_open(&s->cell_block, &ref);
+    if (status)
+        return trail_in(status, "the cell of %s", s->lane.url);
+    s->cell = s->cell_block.data;
+    s->cell->channel = s->channel;
+    s->cell_index = ref.index;
+    s->cell_generation = ref.generation;
+    atomic_store_explicit(&ref.rec->type, POOL_TYPE_CELL, release); /* pairs with: the receiver's cell_attach */
+    return 0;
+}
+
+static void cell_drop(struct sender *s)
+{
+    cue_block_release(&s->cell_view);
+    cue_block_release(&s->cell_block);
+}
+
+int sender_open(struct socket_lane *lane, const cue_channel_opts *opts)
+{
+    struct sender *s = (struct sender *)lane;
+    cue_pool_info info;
+    int status = cue_pool_stat(lane->base.pool, &info);
+    if (status)
+        return status;
+    s->channel = random_u64();
+    s->pool_incarnation = lane->base.pool->incarnation;
+    s->flush_ns = opts->flush.ns ? opts->flush.ns : FLUSH_DEFAULT_NS;
+    s->linger_ns = opts->linger.ns ? opts->linger.ns : LINGER_DEFAULT_NS;
+    s->depth = opts->depth ? opts->depth : SOCKET_DEPTH_DEFAULT;
+    s->drop_new = opts->full == CUE_DROP_NEW;
+    s->bytes_max = opts->bytes ? opts->bytes : info.size / 4;
+    s->base = s->encoded = s->next = 1;
+    s->peer_max = UINT64_MAX;
+    s->incarnation = 1;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->pipe_lock, NULL);
+    lane->halt = sender_halt;
+    s->window = calloc(s->depth, sizeof *s->window);
+    status = s->window ? cell_make(s) : trail(CUE_ENOMEM, "%s: no memory for a depth of %u", lane->url, s->depth);
+    if (!status)
+        status = sender_prepare(s);
+    if (status) {
+        nng_close(lane->sock); /* before what its callbacks use goes; the caller's second close is refused */
+        cell_drop(s);
+        free(s->window);
+        pthread_mutex_destroy(&s->lock);
+        pthread_mutex_destroy(&s->pipe_lock);
+    }
+    return status;
+}
+
+/* Waits until all is acknowledged, at most the linger time. */
+static void linger(struct sender *s)
+{
+    int64_t deadline = deadline_of(CUE_NS(s->linger_ns));
+    pthread_mutex_lock(&s->lock);
+    flush(s);
+    while (s->base != s->next) {
+        int64_t nap = deadline_nap(deadline);
+        if (nap <= 0)
+            break;
+        uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
+        s->sleepers++;
+        pthread_mutex_unlock(&s->lock);
+        poke(s);
+        futex_wait(&s->room, seen, nap);
+        pthread_mutex_lock(&s->lock);
+        s->sleepers--;
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int sender_close(cue_channel *ch)
+{
+    struct sender *s = (struct sender *)ch;
+    uint64_t lost = 0;
+    if (ch->forks != fork_epoch) {
+        free(s->window);
+        return socket_forked(&s->lane);
+    }
+    socket_shut(&s->lane);
+    linger(s);
+    socket_closed(&s->lane);
+    sender_halt(&s->lane);
+    nng_close(s->lane.sock); /* from here on no callbacks */
+    for (uint64_t number = s->base; number != s->next; number++) {
+        struct message *m = message_at(s, number);
+        lost += m->what != WIRE_MOVED || still_pending(s, m);
+    }
+    settle(s, s->next);
+    if (s->stuck)
+        nng_msg_free(s->stuck);
+    cell_drop(s);
+    free(s->window);
+    pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->pipe_lock);
+    return lost ? trail(CUE_ETIMEDOUT, "%s: %llu messages were not taken over in time; their blocks were freed", s->lane.url,
+                        (unsigned long long)lost)
+                : 0;
+}
+
+const struct channel_ops sender_ops = { .send_many = sender_send_many, .wake = sender_wake, .stat = sender_stat, .close = sender_close };

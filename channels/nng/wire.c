@@ -1,0 +1,121 @@
+/* See wire.h. */
+#include "wire.h"
+
+#include "serial/pack.h"
+
+#include <string.h>
+
+enum { FIELDS_HELLO = 10, FIELDS_BATCH = 6, FIELDS_MOVED = 3, FIELDS_VIEWED = 5, FIELDS_MESSAGE = 5, FIELDS_FROM = 4 };
+
+size_t wire_write_head(const struct wire_head *head, void *buf, size_t room)
+{
+    struct pack to = pack_into(buf, room);
+    pack_array(&to, head->kind == WIRE_HELLO ? FIELDS_HELLO : FIELDS_BATCH);
+    pack_uint(&to, WIRE_VERSION);
+    pack_uint(&to, head->kind);
+    pack_uint(&to, head->channel);
+    pack_uint(&to, head->incarnation);
+    pack_uint(&to, head->number);
+    if (head->kind == WIRE_BATCH) {
+        pack_uint(&to, head->count);
+    } else {
+        pack_uint(&to, head->party);
+        pack_uint(&to, head->epoch);
+        pack_uint(&to, head->cell);
+        pack_uint(&to, head->cell_generation);
+        pack_bin(&to, head->pool, (uint32_t)head->pool_bytes);
+    }
+    return to.full ? 0 : to.used;
+}
+
+bool wire_read_head(struct cursor *from, struct wire_head *out)
+{
+    uint32_t fields, version, kind;
+    memset(out, 0, sizeof *out);
+    if (!cursor_array(from, &fields) || !cursor_uint32(from, &version) || version != WIRE_VERSION || !cursor_uint32(from, &kind) ||
+        !cursor_uint(from, &out->channel) || !cursor_uint32(from, &out->incarnation) || !cursor_uint(from, &out->number))
+        return false;
+    out->kind = (enum wire_kind)kind;
+    if (kind == WIRE_BATCH) /* an item is a byte at least */
+        return fields == FIELDS_BATCH && cursor_uint32(from, &out->count) && out->count <= cursor_left(from);
+    return kind == WIRE_HELLO && fields == FIELDS_HELLO && cursor_uint32(from, &out->party) && cursor_uint32(from, &out->epoch) &&
+           cursor_uint32(from, &out->cell) && cursor_uint(from, &out->cell_generation) && cursor_bin(from, &out->pool, &out->pool_bytes);
+}
+
+static uint32_t block_fields(enum wire_what what)
+{
+    return what == WIRE_MOVED ? FIELDS_MOVED : what == WIRE_VIEWED ? FIELDS_VIEWED : 1;
+}
+
+size_t wire_write_item(const struct wire_item *item, void *buf, size_t room)
+{
+    bool from = item->from.node | item->from.process | item->from.index | item->from.generation;
+    bool message = from || item->has_bytes || item->type || item->status || item->tag || item->key;
+    struct pack to = pack_into(buf, room);
+    pack_array(&to, block_fields(item->what) + (message ? FIELDS_MESSAGE : 0) + (from ? FIELDS_FROM : 0));
+    pack_uint(&to, item->what);
+    if (item->what == WIRE_MOVED || item->what == WIRE_VIEWED) {
+        pack_uint(&to, item->index);
+        pack_uint(&to, item->generation);
+    }
+    if (item->what == WIRE_VIEWED) {
+        pack_uint(&to, item->offset);
+        pack_uint(&to, item->size);
+    }
+    if (message) {
+        pack_uint(&to, item->type);
+        pack_uint(&to, (uint32_t)item->status);
+        pack_uint(&to, item->tag);
+        pack_uint(&to, item->key);
+        if (item->has_bytes)
+            pack_bin(&to, item->bytes, (uint32_t)item->nbytes);
+        else
+            pack_nil(&to);
+    }
+    if (from) {
+        pack_uint(&to, item->from.node);
+        pack_uint(&to, item->from.process);
+        pack_uint(&to, item->from.index);
+        pack_uint(&to, item->from.generation);
+    }
+    return to.full ? 0 : to.used;
+}
+
+static bool read_message(struct cursor *from, struct wire_item *out)
+{
+    uint32_t status;
+    const uint8_t *bytes;
+    if (!cursor_uint32(from, &out->type) || !cursor_uint32(from, &status) || !cursor_uint(from, &out->tag) || !cursor_uint(from, &out->key))
+        return false;
+    out->status = (int32_t)status;
+    if (cursor_nil(from))
+        return true;
+    out->has_bytes = true;
+    if (!cursor_bin(from, &bytes, &out->nbytes))
+        return false;
+    out->bytes = bytes;
+    return true;
+}
+
+bool wire_read_item(struct cursor *from, struct wire_item *out)
+{
+    uint32_t fields, what;
+    memset(out, 0, sizeof *out);
+    if (!cursor_array(from, &fields) || !cursor_uint32(from, &what) || what > WIRE_GONE)
+        return false;
+    out->what = (enum wire_what)what;
+    uint32_t of_block = block_fields(out->what);
+    if (fields < of_block)
+        return false;
+    fields -= of_block;
+    if (fields != 0 && fields != FIELDS_MESSAGE && fields != FIELDS_MESSAGE + FIELDS_FROM)
+        return false;
+    if ((what == WIRE_MOVED || what == WIRE_VIEWED) && (!cursor_uint32(from, &out->index) || !cursor_uint(from, &out->generation)))
+        return false;
+    if (what == WIRE_VIEWED && (!cursor_uint(from, &out->offset) || !cursor_uint(from, &out->size)))
+        return false;
+    if (fields && !read_message(from, out))
+        return false;
+    return fields <= FIELDS_MESSAGE || (cursor_uint32(from, &out->from.node) && cursor_uint32(from, &out->from.process) &&
+                                        cursor_uint32(from, &out->from.index) && cursor_uint32(from, &out->from.generation));
+}

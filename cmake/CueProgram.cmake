@@ -1,0 +1,15 @@
+# cue_program(NAME source... [INTERNAL] [SHARED] [LINK target...]): a program of the project, linked with the static library
+# (SHARED: with the shared one). INTERNAL: it may include from the root of the repository, as tests do.
+function(cue_program name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "INTERNAL;SHARED" "" "LINK")
+    add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+    if(arg_SHARED)
+        target_link_libraries(${name} PRIVATE cuelight)
+    else()
+        target_link_libraries(${name} PRIVATE cuelight_static)
+    endif()
+    target_link_libraries(${name} PRIVATE cue_flags ${arg_LINK})
+    if(arg_INTERNAL)
+        target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+    endif()
+endfunction()

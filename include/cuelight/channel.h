@@ -1,0 +1,162 @@
+/* cuelight/channel.h: lanes by URL, and the messages that go through them.
+ *
+ * A LANE is a way for messages from senders to a receiver. A CHANNEL is this process's end of one, opened by its URL:
+ *
+ *   shm://POOL/NAME     a mailbox in a pool's shared memory: many senders, one receiver, any number of processes. Pool and lane
+ *                       are made by whoever comes first. With opts->pool the part POOL may be empty: shm:///NAME
+ *   ipc://PATH, ipc://NAME, ipc://@ABSTRACT, tcp://HOST:PORT, inproc://NAME
+ *                       sockets, by NNG: receivers listen, senders dial
+ *
+ * Options follow a ?, joined by &; they are the fields of cue_channel_opts and win over the struct. Sizes may end in k, M, G
+ * (1024 each), times in us, ms, s:   shm://shop/jobs?depth=4k&full=drop-old&spin=50us
+ * CUE_EINVAL: the URL makes no sense, or an option is unknown or not for this scheme; the trail says which and what may stand
+ * there. CUE_ENOSYS: a kind that is named in the specification and not built in.
+ *
+ * A MESSAGE is small bytes, which are copied once, into shared memory, and at most one block, which is not copied. What is
+ * moved arrives as it was held: an owner makes the receiver the owner; a view makes it a viewer, or arrives with status
+ * CUE_ESTALE if the block was freed meanwhile. A message is received exactly once, and all messages of a lane in one order,
+ * that in which they were sent.
+ *
+ * DEATH. Whoever is killed, at any instruction, blocks nobody. What was reported as sent through shm:// is received, except
+ * what a killed receiver had already taken out; what was not sent is freed. The receiver's place is free the moment its
+ * process is dead: the next one opens the channel and goes on with the oldest message that was not taken.
+ *
+ * SOCKETS. ipc://NAME, without a slash, lies in $CUE_DIR, else $XDG_RUNTIME_DIR/cuelight, else /tmp/cuelight-UID, which only we may
+ *   write to; an ipc peer of another user is refused. tcp:// asks nobody who they are: use it where all who can connect may.
+ *   Messages go in batches: at once if nothing is under way, else with the next acknowledgement, a full batch, or after `flush`.
+ *   A sender may come before its receiver; it holds up to `depth` messages, then sends wait, and it owns one block of 64 bytes of
+ *   the pool while it is open. Both ends must be able to open the sender's pool, for the blocks and for the acknowledgements: a
+ *   receiver on another host gets CUE_EREMOTE once for such a sender (CUE_ENOENT, CUE_EPERM), and takes nothing from it.
+ *   A connection that breaks is made again, and what was not taken over is sent again, in order. A moved block arrives exactly once,
+ *   or is freed: with its sender's death or exit, or when its sender closes and `linger` is over. Bytes without a block are kept until
+ *   they are acknowledged; only if a receiver is killed its successor may get some again that it had taken; they are lost with a
+ *   sender that is killed. cue_channel_stat counts what was resent, returned, dropped, and gaps in the numbers of a sender.
+ *
+ * WAITING. `wait` <= 0 asks once. A receiver spins for a moment (option `spin`) before it sleeps. A wait ends with what was
+ * missing (CUE_EEMPTY, CUE_EFULL), with CUE_EINTR after a signal handler ran or cue_channel_wake was called, and with
+ * CUE_ECLOSED when another thread closes the channel.
+ *
+ * THREADS. Any number may send on a channel, one at a time may receive (else CUE_EBUSY).
+ *
+ * FORK. A forked child may go on sending to shm:// lanes that its parent opened. Receiving, and sockets: CUE_EFORK.
+ */
+#ifndef CUELIGHT_CHANNEL_H
+#define CUELIGHT_CHANNEL_H
+
+#include <cuelight/error.h>
+#include <cuelight/pool.h>
+#include <cuelight/serial.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cue_channel cue_channel;
+
+enum { CUE_RECV = 1, CUE_SEND = 2 };                                    /* how */
+enum { CUE_MAILBOX = 1, CUE_QUEUE = 2, CUE_STREAM = 3, CUE_TOPIC = 4 }; /* kinds: `mailbox` on shm://, `stream` on sockets */
+enum { CUE_FAIL = 1, CUE_DROP_NEW = 2, CUE_DROP_OLD = 3 };              /* full */
+
+/* Types of messages from here on are the library's; an application's are below. */
+enum { CUE_TYPE_SYSTEM = 0x7fff0000, CUE_DOWN = 0x7fff0001 };
+
+typedef struct cue_channel_opts {
+    uint32_t kind;     /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
+    uint32_t full;     /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD; URL: fail drop-new drop-old */
+    uint32_t depth;    /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
+    uint32_t type;     /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
+    uint32_t role;     /* sockets: 1 listen, 2 dial; 0: receivers listen */
+    uint32_t spare0;   /* zero */
+    uint64_t bytes;    /* payload that may wait, in messages of 4 KiB and more; about. 0: a quarter of the pool */
+    uint64_t max;      /* the largest message, CUE_ETOOBIG above it; 0: any on shm://, 64 MiB on sockets */
+    cue_time spin;     /* before sleeping; 0: 20 us ($CUE_SPIN), none where the process may use one CPU only; < 0: never */
+    cue_time flush;    /* sockets: the most that a batch waits for more; 0: 50 us, < 0: none */
+    cue_time linger;   /* sockets: what close waits for what is not sent yet; 0: 1 s, < 0: none */
+    cue_pool *pool;    /* shm:///NAME: the pool. Sockets: where received bytes go and sent blocks are; NULL: $CUE_POOL, else "cue" */
+    uint64_t spare[6]; /* zero */
+} cue_channel_opts;
+
+/* Who opens an shm:// lane first decides kind, full, depth, type, bytes and max; later openers get it as it is, and a kind that
+ * they ask for must be the same. */
+
+typedef struct cue_msg {
+    uint32_t type;    /* the application's, below CUE_TYPE_SYSTEM; 0: bytes */
+    int32_t status;   /* in an answer: 0, or why there is none. Received: CUE_ESTALE if the block that came along is gone */
+    uint64_t tag;     /* yours; requests and answers are matched by it */
+    uint64_t key;     /* yours */
+    cue_ref from;     /* whom an answer goes to */
+    const void *data; /* sending: bytes to be copied. Received: those, or else the block's; aligned to 16 */
+    size_t size;
+    cue_block *move;  /* sending: goes along, and is empty after success; untouched on failure. Received: NULL */
+    cue_block block;  /* received: what came along, or empty. cue_move() keeps it beyond cue_msg_release. Sending: ignored */
+    uint64_t priv[4]; /* the library's; zero or ignored when sending */
+} cue_msg;
+
+/* A message of the bytes of a variable: cue_channel_send(ch, CUE_MSG(MY_TYPE, value), CUE_NOW) */
+#ifndef __cplusplus
+#define CUE_MSG(t, value) (&(cue_msg){ .type = (t), .data = &(value), .size = sizeof(value) })
+#endif
+
+/* Counts since the lane was made. On sockets: of this end. */
+typedef struct cue_channel_info {
+    uint32_t kind, depth;
+    uint32_t users;    /* parties that have it open */
+    uint32_t sleeping; /* 1: its receiver sleeps */
+    int32_t receiver;  /* pid of its receiver, 0: none */
+    uint32_t spare0;
+    uint64_t queued; /* messages waiting now */
+    uint64_t peak;   /* the most that its receiver has found waiting */
+    uint64_t sent, received;
+    uint64_t bytes;    /* payload of what was received … */
+    uint64_t copied;   /* … of which were copied on their way (sent as bytes) */
+    uint64_t dropped;  /* by CUE_DROP_NEW and CUE_DROP_OLD; on sockets also those whose block was gone or could not be used */
+    uint64_t refused;  /* sends that ended with CUE_EFULL */
+    uint64_t wakes;    /* wake-up calls made for a sleeping receiver */
+    uint64_t batches;  /* sockets: packets with messages that went out or came in */
+    uint64_t resent;   /* sockets: messages that were sent again on a new connection */
+    uint64_t returned; /* sockets: blocks that were taken back from a connection, and freed */
+    uint64_t gaps;     /* sockets: messages that a sender numbered and that never came */
+    uint64_t spare[2];
+} cue_channel_info;
+
+/* Opens the lane behind the URL to receive, to send, or both. `opts` may be NULL. Makes system calls, takes process memory.
+ * CUE_EINVAL: see above. CUE_ETYPE: the lane is of another kind. CUE_EBUSY: somebody who lives receives from it.
+ * CUE_EEXIST: the name belongs to a block. CUE_EUNREACH, CUE_EPERM, CUE_ENOMEM, CUE_ELIMIT. */
+CUE_API CUE_CHECKED int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
+
+/* Gives this end back; threads that wait on it get CUE_ECLOSED. An shm lane stays while it holds messages or others have it
+ * open. Messages that were received stay valid as long as their pool is open. NULL is fine. CUE_ETIMEDOUT (sockets): not all was sent within `linger`. */
+CUE_API int cue_channel_close(cue_channel *ch);
+
+/* The pool of its payloads: allocate here what shall travel without a copy. It is the channel's: no need to close it. */
+CUE_API cue_pool *cue_channel_pool(cue_channel *ch);
+
+/* Sends one message; waits for room. On failure the caller still holds everything.
+ * CUE_EFULL: no room within `wait`. CUE_ENOMEM: no room in the pool. CUE_ETYPE: not the lane's type, or a type of the library.
+ * CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_EINVAL: a block of another pool. CUE_ENOTOWNER, CUE_ESTALE:
+ * a block that was sent, published or freed through another handle. CUE_EDEAD: an actor's lane, and it has ended. CUE_EINTR. */
+CUE_API CUE_CHECKED int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait);
+
+/* Sends up to n messages, in order and with one wake-up; waits for room for one. Returns how many went; an error only if none
+ * did. */
+CUE_API CUE_CHECKED int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait);
+
+/* The oldest message. Give it back with cue_msg_release. CUE_EEMPTY, CUE_EINTR, CUE_EBUSY: another thread is in here. */
+CUE_API CUE_CHECKED int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait);
+
+/* Waits for one message, takes up to n that are there; how many. Each is given back on its own. */
+CUE_API CUE_CHECKED int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait);
+
+/* Gives a received message back: its bytes, and its block unless that was moved out. It is empty afterwards; all zero is fine. */
+CUE_API void cue_msg_release(cue_msg *m);
+
+/* This process's present wait on the channel, or else its next one, ends with CUE_EINTR. Async-signal-safe. */
+CUE_API void cue_channel_wake(cue_channel *ch);
+
+/* Counts, see above. Stops nobody. */
+CUE_API int cue_channel_stat(cue_channel *ch, cue_channel_info *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

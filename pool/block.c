@@ -1,0 +1,626 @@
+/* Blocks: handles, and the life of a record.
+ *
+ *   alloc    FREE(g) -> OWNED(me)         a store by the slab's or extent's owner (slab.c, extent.c)
+ *   publish  OWNED -> KEPT | OWNED|PUBLISHED   CAS
+ *   free     OWNED, KEPT, SENT -> FREE(g+1), or, if SHARED, -> DOOMED and FREE(g+1) with the last lease   CAS
+ *
+ * Each is one commit on the state word; SHARED may be set under any of them, so a CAS that fails for that alone is tried again.
+ * OWNED -> FREE is never decided by "no lease seen": an attacher may set its bit in between. Either no attach has ever happened
+ * in this life (no SHARED), or the way leads through DOOMED.
+ *
+ * A handle holds slot and incarnation of the pool, index, generation, the kind (owner or view) and the fork epoch in which it
+ * was made. After a fork the parent's handles become views at their first use here: the child takes a lease of its own.
+ */
+#include "slab_cursor.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+static uint64_t handle_word(const struct cue_pool *pool, uint32_t index, unsigned kind)
+{
+    return index | (uint64_t)pool->slot << 32 | (uint64_t)kind << 40 | (uint64_t)pool->incarnation << 44;
+}
+
+static void handle_fill(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, unsigned kind, cue_block *out)
+{
+    out->data = data;
+    out->size = size;
+    out->priv[0] = handle_word(pool, index, kind);
+    out->priv[1] = generation;
+    out->priv[2] = fork_epoch;
+}
+
+void handle_owner(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
+{
+    handle_fill(pool, index, generation, data, size, HANDLE_OWNER, out);
+}
+
+void handle_view(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
+{
+    handle_fill(pool, index, generation, data, size, HANDLE_VIEW, out);
+}
+
+/* The parent's handle: what it had is the parent's; we may look at the block if it is still there. */
+static int handle_inherit(const cue_block *b, struct block_ref *ref)
+{
+    int status = pool_enter(ref->pool);
+    if (!status)
+        status = lease_take(ref->pool, ref->rec, ref->index, ref->generation);
+    if (status)
+        return trail_in(status, "a handle from before fork()");
+    cue_block *renewed = (cue_block *)(uintptr_t)b; /* the variable is the caller's own; only its meaning is renewed */
+    renewed->priv[0] = handle_word(ref->pool, ref->index, HANDLE_VIEW);
+    renewed->priv[2] = fork_epoch;
+    ref->owner = false;
+    return 0;
+}
+
+int handle_open(const cue_block *b, struct block_ref *out)
+{
+    if (__builtin_expect(!b || !b->priv[0], 0))
+        return b ? trail(CUE_EMOVED, "the block's handle is empty") : trail(CUE_EINVAL, "no block given");
+    unsigned slot = (unsigned)(b->priv[0] >> 32) & 0xff, kind = (unsigned)(b->priv[0] >> 40) & 15;
+    struct cue_pool *pool = &pool_table[slot < POOLS_MAX ? slot : 0];
+    if (slot >= POOLS_MAX || (kind != HANDLE_OWNER && kind != HANDLE_VIEW))
+        return trail(CUE_EINVAL, "this is no handle of a block");
+    if (__builtin_expect(!fork_mark || !atomic_load_explicit(fork_mark, relaxed), 0)) /* private word */
+        pool_forked();
+    if (__builtin_expect(atomic_load_explicit(&pool->open, acquire) == 0 || pool->incarnation != b->priv[0] >> 44, 0))
+        return trail(CUE_ESTALE, "the block's pool was closed");
+    out->pool = pool;
+    out->index = (uint32_t)b->priv[0];
+    out->generation = b->priv[1];
+    out->owner = kind == HANDLE_OWNER;
+    if (__builtin_expect(!(out->index & INDEX_R2) && out->index >= pool->granules, 0))
+        return trail(CUE_EINVAL, "this is no handle of a block");
+    out->rec = trusted_record(pool, out->index);
+    return __builtin_expect(b->priv[2] != fork_epoch, 0) ? handle_inherit(b, out) : 0;
+}
+
+/* ---- transitions ---- */
+
+bool block_move(struct record *rec, uint64_t from, uint64_t to)
+{
+    uint64_t state = from;
+    while (!cas(&rec->state, &state, to | (state & REC_SHARED)))
+        if ((state & ~REC_SHARED) != (from & ~REC_SHARED))
+            return false;
+    return true;
+}
+
+void block_returned(struct cue_pool *pool, uint32_t index)
+{
+    if (index & INDEX_R2)
+        slab_returned(pool, index);
+    else
+        run_returned(pool, index);
+    room_wake(pool);
+}
+
+void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
+{
+    /* pairs with: lease_take (my write, then your word) */
+    if (atomic_load_explicit(&rec->lease[0], seq_cst) | atomic_load_explicit(&rec->lease[1], seq_cst))
+        return;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    while (rec_state(state) == REC_DOOMED && rec_generation(state) == generation)
+        if (cas(&rec->state, &state, rec_word(REC_FREE, 0, generation + 1))) { /* !! exactly one wins */
+            block_returned(pool, index);
+            return;
+        }
+}
+
+bool block_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t from)
+{
+    uint64_t state = from, generation = rec_generation(from);
+    for (;;) {
+        bool shared = state & REC_SHARED;
+        uint64_t to = shared ? rec_word(REC_DOOMED, rec_party(from), generation) | REC_SHARED : rec_word(REC_FREE, 0, generation + 1);
+        if (atomic_compare_exchange_strong_explicit(&rec->state, &state, to, seq_cst, acquire)) { /* !! pairs with: bit_take */
+            if (shared)
+                block_finish(pool, rec, index, generation);
+            else
+                block_returned(pool, index);
+            return true;
+        }
+        if ((state & ~REC_SHARED) != (from & ~REC_SHARED))
+            return false;
+    }
+}
+
+bool block_drop_kept(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
+{
+    for (;;) {
+        uint64_t state = atomic_load_explicit(&rec->state, acquire);
+        if (rec_state(state) != REC_KEPT || rec_generation(state) != generation)
+            return false;
+        if (block_drop(pool, rec, index, state))
+            return true;
+    }
+}
+
+int block_take(struct cue_pool *pool, uint64_t room, size_t align, const struct fresh *fresh, struct taken *out)
+{
+    if (__builtin_expect(slab_fits(pool, room, align), 1))
+        return __builtin_expect(slab_take_fast(pool, room, fresh, out), 1) ? 0 : slab_take(pool, room, fresh, out);
+    if (room > pool->data_bytes)
+        return trail(CUE_ETOOBIG, "%llu bytes will never fit into pool %s of %llu", (unsigned long long)room, pool->name, (unsigned long long)pool->data_bytes);
+    uint32_t granules = room ? (uint32_t)((room + POOL_GRANULE - 1) >> POOL_GRANULE_SHIFT) : 1;
+    uint32_t in_granules = align > POOL_GRANULE ? (uint32_t)(align >> POOL_GRANULE_SHIFT) : 1;
+    int status = run_take(pool, granules, in_granules, fresh, &out->index);
+    if (status)
+        return status;
+    out->rec = granule_record(pool, out->index);
+    out->generation = rec_generation(atomic_load_explicit(&out->rec->state, relaxed)); /* ours */
+    out->data = pool->data + ((uint64_t)out->index << POOL_GRANULE_SHIFT);
+    return 0;
+}
+
+/* ---- alloc ---- */
+
+static int check_opts(const cue_block_opts *opts, size_t size)
+{
+    const cue_block_opts *o = opts;
+    if (o->spare[0] | o->spare[1] | o->spare[2] | o->spare[3])
+        return trail(CUE_EVERSION, "an option of cue_block_alloc that this version does not know (spare words must be zero)");
+    if (o->flags & ~(unsigned)(CUE_KEEP | CUE_ZERO | CUE_REPLACE | CUE_MINE))
+        return trail(CUE_EINVAL, "unknown flags %#x for cue_block_alloc", o->flags);
+    if (o->flags & CUE_REPLACE && !o->id && !o->name)
+        return trail(CUE_EINVAL, "CUE_REPLACE takes a key over, and none is given");
+    if (o->flags & CUE_REPLACE && o->flags & CUE_MINE)
+        return trail(CUE_EINVAL, "CUE_REPLACE goes with publishing for the pool, not with CUE_MINE");
+    if (o->align & (o->align - 1) || o->align > 2u << 20)
+        return trail(CUE_EINVAL, "alignment %zu is not a power of two up to 2 MiB", o->align);
+    if (o->id && !o->type)
+        return trail(CUE_EINVAL, "id %llu without a type: (type, id) needs a type from 1 on", (unsigned long long)o->id);
+    if (o->id && o->name)
+        return trail(CUE_EINVAL, "a block has one key: (type %u, id %llu) or the name \"%.64s\"", o->type, (unsigned long long)o->id, o->name);
+    if (o->type >= POOL_TYPE_SYSTEM)
+        return trail(CUE_EINVAL, "type %#x is the library's own: use types below %#x", o->type, POOL_TYPE_SYSTEM);
+    if (size > PTRDIFF_MAX)
+        return trail(CUE_ETOOBIG, "a size of %zu bytes (a negative number?)", size);
+    return 0;
+}
+
+/* One try. */
+static int alloc_now(struct cue_pool *pool, size_t size, const cue_block_opts *opts, struct taken *taken)
+{
+    struct fresh fresh = { .size = size };
+    uint64_t room = size;
+    size_t align = 0;
+    if (opts) {
+        fresh.type = opts->type;
+        fresh.id = opts->id;
+        align = opts->align;
+        if (opts->id)
+            fresh.note = NOTE_KEYED;
+        if (opts->name) {
+            fresh.note = NOTE_KEYED | NOTE_NAMED;
+            room += POOL_NAME_BYTES;
+        }
+        if (opts->flags & CUE_REPLACE)
+            fresh.note |= NOTE_REPLACE;
+    }
+    return block_take(pool, room, align, &fresh, taken);
+}
+
+struct alloc_try {
+    size_t size;
+    const cue_block_opts *opts;
+    struct taken *taken;
+};
+
+static int alloc_try(struct cue_pool *pool, void *arg)
+{
+    struct alloc_try *want = arg;
+    return alloc_now(pool, want->size, want->opts, want->taken);
+}
+
+static int alloc_key(struct cue_pool *pool, const cue_block_opts *opts, struct taken *taken)
+{
+    if (opts->name) {
+        char *data;
+        uint64_t capacity;
+        pool_bytes(pool, taken->index, &data, &capacity);
+        char *name = data + capacity;
+        memset(name, 0, POOL_NAME_BYTES);
+        strcpy(name, opts->name); /* shm_name_valid: at most 63 */
+        uint32_t hash = (uint32_t)directory_name_hash(opts->name);
+        atomic_store_explicit(&taken->rec->name_hash, hash, release); /* pairs with: directory's reading of a name */
+    }
+    return opts->flags & CUE_REPLACE ? 0 : directory_reserve(pool, taken->rec, taken->index, taken->generation);
+}
+
+int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
+{
+    struct taken taken;
+    if (!out)
+        return trail(CUE_EINVAL, "cue_block_alloc: no place for the result");
+    int status = pool_enter(pool);
+    if (__builtin_expect(!status && !opts && slab_fits(pool, size, 0) && !(pool->flags & CUE_READ_ONLY), 1) &&
+        __builtin_expect(slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken), 1)) {
+        handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
+        return 0;
+    }
+    memset(out, 0, sizeof *out);
+    if (status)
+        return status;
+    if (pool->flags & CUE_READ_ONLY)
+        return trail(CUE_EPERM, "pool %s is open read-only", pool->name);
+    if (opts) {
+        status = check_opts(opts, size);
+        if (!status && opts->name)
+            status = name_check(opts->name);
+        if (status)
+            return status;
+    } else if (size > PTRDIFF_MAX) {
+        return trail(CUE_ETOOBIG, "a size of %zu bytes (a negative number?)", size);
+    }
+    bool waits = opts && opts->wait.ns > 0;
+    status = waits && room_awaited(pool) ? CUE_ENOMEM : alloc_now(pool, size, opts, &taken); /* behind those who came first */
+    if (status == CUE_ENOMEM && waits)
+        status = room_wait(pool, deadline_of(opts->wait), alloc_try, &(struct alloc_try){ size, opts, &taken });
+    if (status == CUE_ENOMEM)
+        atomic_fetch_add_explicit(&pool->parties[pool->self].failed, 1, relaxed); /* a count for people */
+    if (status)
+        return status;
+    if (opts && (opts->flags & CUE_ZERO))
+        memset(taken.data, 0, size);
+    if (opts && (opts->id || opts->name) && (status = alloc_key(pool, opts, &taken))) {
+        block_drop(pool, taken.rec, taken.index, rec_word(REC_OWNED, pool->self + 1, taken.generation));
+        return status;
+    }
+    handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
+    if (opts && (opts->flags & (CUE_KEEP | CUE_MINE)))
+        status = cue_block_publish(out, opts->flags & CUE_MINE);
+    return status;
+}
+
+/* ---- the rest of a block's life ---- */
+
+/* The state word if the block is ours to decide on. */
+static int owned_state(const struct block_ref *ref, uint64_t *state)
+{
+    *state = atomic_load_explicit(&ref->rec->state, acquire);
+    if (rec_generation(*state) != ref->generation || rec_state(*state) == REC_FREE || rec_state(*state) == REC_DOOMED)
+        return trail(CUE_ESTALE, "block %x of pool %s is gone", ref->index, ref->pool->name);
+    if (rec_state(*state) == REC_OWNED && rec_party(*state) == ref->pool->self + 1 && ref->owner)
+        return 0;
+    return trail(CUE_ENOTOWNER, "block %x of pool %s is %s", ref->index, ref->pool->name,
+                 rec_state(*state) == REC_KEPT   ? "published: it belongs to the pool"
+                 : rec_state(*state) == REC_SENT ? "sent: it is on its way to its receiver"
+                                                 : "owned by another party, or this handle is a view of it");
+}
+
+static int used_meanwhile(const struct block_ref *ref)
+{
+    return trail(CUE_ESTALE, "block %x of pool %s was used by another thread meanwhile", ref->index, ref->pool->name);
+}
+
+static void stamp(struct record *rec)
+{
+    atomic_store_explicit(&rec->made_ns, (uint64_t)clock_ns(), relaxed); /* made readable by the CAS of the state */
+}
+
+static int publish_mine(const struct block_ref *ref, uint64_t state)
+{
+    stamp(ref->rec);
+    if (!block_move(ref->rec, state & ~REC_SHARED, rec_word(REC_OWNED, ref->pool->self + 1, ref->generation) | REC_PUBLISHED)) /* !! */
+        return used_meanwhile(ref);
+    directory_announce(ref->pool, ref->rec, ref->index);
+    return 0;
+}
+
+/* The lease comes first: when it is the pool's, somebody else may free it. */
+static int publish_kept(cue_block *b, const struct block_ref *ref, uint64_t state)
+{
+    int status = lease_take(ref->pool, ref->rec, ref->index, ref->generation);
+    if (status)
+        return status;
+    stamp(ref->rec);
+    if (!block_move(ref->rec, state & ~REC_SHARED, rec_word(REC_KEPT, 0, ref->generation))) { /* !! */
+        lease_drop(ref->pool, ref->rec, ref->index, ref->generation);
+        return used_meanwhile(ref);
+    }
+    handle_view(ref->pool, ref->index, ref->generation, b->data, b->size, b);
+    directory_announce(ref->pool, ref->rec, ref->index);
+    return 0;
+}
+
+/* KEPT | REPLACING is still ours: recovery frees it unless it has taken the key over. */
+static int publish_replacing(cue_block *b, const struct block_ref *ref, uint64_t state)
+{
+    uint64_t owned = rec_word(REC_OWNED, ref->pool->self + 1, ref->generation), replacing = rec_word(REC_KEPT, ref->pool->self + 1, ref->generation) | REC_REPLACING;
+    int status = lease_take(ref->pool, ref->rec, ref->index, ref->generation);
+    if (status)
+        return status;
+    stamp(ref->rec);
+    if (!block_move(ref->rec, state & ~REC_SHARED, replacing)) {
+        lease_drop(ref->pool, ref->rec, ref->index, ref->generation);
+        return used_meanwhile(ref);
+    }
+    status = directory_replace(ref->pool, ref->rec, ref->index, ref->generation); /* !! */
+    if (status && block_move(ref->rec, replacing, owned)) {
+        lease_drop(ref->pool, ref->rec, ref->index, ref->generation);
+        return status;
+    }
+    handle_view(ref->pool, ref->index, ref->generation, b->data, b->size, b);
+    directory_announce(ref->pool, ref->rec, ref->index);
+    return 0;
+}
+
+int cue_block_publish(cue_block *b, unsigned flags)
+{
+    struct block_ref ref;
+    uint64_t state;
+    if (flags & ~(unsigned)CUE_MINE)
+        return trail(CUE_EINVAL, "flags %#x for cue_block_publish: only CUE_MINE is known here", flags);
+    int status = handle_open(b, &ref);
+    if (!status)
+        status = pool_enter(ref.pool);
+    if (!status)
+        status = owned_state(&ref, &state);
+    if (status)
+        return status;
+    bool replace = atomic_load_explicit(&ref.rec->note, relaxed) & NOTE_REPLACE; /* ours */
+    if (state & REC_PUBLISHED && flags & CUE_MINE)
+        return 0;
+    if (replace && flags & CUE_MINE)
+        return trail(CUE_EINVAL, "block %x was allocated to replace: it is published for the pool, not with CUE_MINE", ref.index);
+    return flags & CUE_MINE ? publish_mine(&ref, state) : replace ? publish_replacing(b, &ref, state) : publish_kept(b, &ref, state);
+}
+
+int cue_block_view(const cue_block *b, size_t offset, size_t size, cue_block *out)
+{
+    struct block_ref ref;
+    if (!out)
+        return trail(CUE_EINVAL, "cue_block_view: no place for the result");
+    cue_block given = b ? *b : (cue_block){ 0 }; /* b and out may be the same variable */
+    memset(out, 0, sizeof *out);
+    int status = handle_open(b == out ? &given : b, &ref);
+    if (status)
+        return status;
+    if (offset > given.size || (size != SIZE_MAX && size > given.size - offset))
+        return trail(CUE_EINVAL, "a view of %zu bytes from %zu on of a block of %zu", size, offset, given.size);
+    status = ref.owner ? lease_take(ref.pool, ref.rec, ref.index, ref.generation) : lease_more(ref.pool, ref.index, ref.generation);
+    if (!status)
+        handle_view(ref.pool, ref.index, ref.generation, (char *)given.data + offset, size == SIZE_MAX ? given.size - offset : size, out);
+    return status;
+}
+
+int pool_attach(struct cue_pool *pool, uint32_t index, uint64_t generation, unsigned bits, cue_block *out)
+{
+    memset(out, 0, sizeof *out);
+    struct record *rec = pool_record(pool, index);
+    if (!rec)
+        return trail(CUE_ESTALE, "pool %s has no block %x", pool->name, index);
+    if (bits < 44) {
+        uint64_t now = rec_generation(atomic_load_explicit(&rec->state, acquire)), mask = (UINT64_C(1) << bits) - 1;
+        generation = (now & mask) == (generation & mask) ? now : now + 1;
+    }
+    int status = lease_take(pool, rec, index, generation);
+    if (status)
+        return status;
+    char *data;
+    uint64_t capacity, size = rec_size(rec);
+    if (!pool_bytes(pool, index, &data, &capacity) || size > capacity) {
+        lease_drop(pool, rec, index, generation);
+        return trail(CUE_ECORRUPT, "block %x of pool %s says it has %llu bytes", index, pool->name, (unsigned long long)size);
+    }
+    handle_view(pool, index, generation, data, size, out);
+    return 0;
+}
+
+int cue_block_resize(cue_block *b, size_t size)
+{
+    struct block_ref ref;
+    uint64_t state, capacity;
+    char *data;
+    int status = handle_open(b, &ref);
+    if (!status)
+        status = owned_state(&ref, &state);
+    if (status)
+        return status;
+    if (!pool_bytes(ref.pool, ref.index, &data, &capacity))
+        return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", ref.index);
+    if (size > capacity)
+        return trail(CUE_ETOOBIG, "block %x has room for %llu bytes, not for %zu", ref.index, (unsigned long long)capacity, size);
+    rec_set_size(ref.rec, size);
+    b->size = size;
+    return 0;
+}
+
+int cue_block_copy(const cue_block *from, cue_pool *to, const cue_block_opts *opts, cue_block *out)
+{
+    struct block_ref ref;
+    if (!out || out == from)
+        return trail(CUE_EINVAL, "cue_block_copy: no place for the result");
+    memset(out, 0, sizeof *out);
+    int status = handle_open(from, &ref);
+    cue_block_opts with = opts ? *opts : (cue_block_opts){ 0 };
+    unsigned publish = with.flags & (CUE_KEEP | CUE_MINE);
+    with.flags &= ~publish; /* not before it is filled */
+    if (!status)
+        status = cue_block_alloc(to, from->size, &with, out);
+    if (status)
+        return status;
+    if (from->size)
+        memcpy(out->data, from->data, from->size);
+    atomic_fetch_add_explicit(&to->copied, from->size, relaxed); /* a count for people */
+    uint64_t state = atomic_load_explicit(&ref.rec->state, acquire); /* after the copy: if it is still the block, it was all along */
+    if (rec_generation(state) != ref.generation || rec_state(state) == REC_FREE)
+        status = trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
+    else if (publish)
+        status = cue_block_publish(out, publish & CUE_MINE);
+    if (status)
+        cue_block_release(out);
+    return status;
+}
+
+static void handle_clear(cue_block *b)
+{
+    memset(b, 0, sizeof *b);
+}
+
+/* The usual case: a small block of ours that nobody was ever shown. One compare-and-swap, without a look before it. */
+static inline bool release_fast(const cue_block *b)
+{
+    uint32_t index = (uint32_t)b->priv[0];
+    struct cue_pool *pool = &pool_table[(b->priv[0] >> 32) % POOLS_MAX];
+    if (!(index & INDEX_R2) || b->priv[0] != handle_word(pool, index, HANDLE_OWNER) || b->priv[2] != fork_epoch ||
+        atomic_load_explicit(&pool->open, acquire) != 1)
+        return false;
+    uint64_t state = rec_word(REC_OWNED, pool->self + 1, b->priv[1]);
+    if (!atomic_compare_exchange_strong_explicit(&pool->slab_records[index & ~INDEX_R2].state, &state, rec_word(REC_FREE, 0, b->priv[1] + 1), seq_cst,
+                                                 relaxed)) /* !! pairs with: bit_take */
+        return false;
+    if (__builtin_expect(!slab_returned_here(pool, index), 0))
+        slab_returned(pool, index);
+    room_wake(pool);
+    return true;
+}
+
+int cue_block_release(cue_block *b)
+{
+    struct block_ref ref;
+    uint64_t state;
+    if (__builtin_expect(b && b->priv[0] && release_fast(b), 1)) {
+        handle_clear(b);
+        return 0;
+    }
+    if (!b || !b->priv[0])
+        return b ? 0 : trail(CUE_EINVAL, "no block given");
+    unsigned slot = (unsigned)(b->priv[0] >> 32) & 0xff;
+    if (slot < POOLS_MAX && b->priv[2] != fork_epoch) { /* the parent's, never used here: nothing to give back */
+        handle_clear(b);
+        return 0;
+    }
+    int status = handle_open(b, &ref);
+    if (status) {
+        handle_clear(b);
+        return status;
+    }
+    if (!ref.owner) {
+        if (lease_drop(ref.pool, ref.rec, ref.index, ref.generation))
+            pool_view_ended(ref.pool);
+        handle_clear(b);
+        return 0;
+    }
+    status = owned_state(&ref, &state);
+    if (!status && !block_drop(ref.pool, ref.rec, ref.index, state))
+        status = trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
+    handle_clear(b);
+    return status;
+}
+
+int cue_block_free(cue_block *b)
+{
+    struct block_ref ref;
+    int status = handle_open(b, &ref);
+    if (status)
+        return status;
+    uint64_t state = atomic_load_explicit(&ref.rec->state, acquire);
+    bool current = rec_generation(state) == ref.generation;
+    bool may = rec_state(state) == REC_KEPT || (rec_state(state) == REC_OWNED && rec_party(state) == ref.pool->self + 1);
+    if (current && !may && (rec_state(state) == REC_OWNED || rec_state(state) == REC_SENT || rec_state(state) == REC_POSTED))
+        return trail(CUE_ENOTOWNER, "block %x of pool %s is %s", ref.index, ref.pool->name,
+                     rec_state(state) == REC_OWNED ? "another party's and not published" : "on its way to its receiver");
+    if (current && state & REC_REPLACING)
+        directory_former_drop(ref.pool, ref.rec, ref.index, state);
+    bool done = current && may && (rec_state(state) == REC_KEPT ? block_drop_kept(ref.pool, ref.rec, ref.index, ref.generation)
+                                                                : block_drop(ref.pool, ref.rec, ref.index, state));
+    if (!ref.owner) {
+        if (lease_drop(ref.pool, ref.rec, ref.index, ref.generation))
+            pool_view_ended(ref.pool);
+    }
+    handle_clear(b);
+    return done ? 0 : trail(CUE_ESTALE, "block %x of pool %s was freed before", ref.index, ref.pool->name);
+}
+
+/* ---- looking ---- */
+
+static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t index, uint64_t state, cue_block_info *out)
+{
+    static const uint32_t shown[8] = { [REC_OWNED] = CUE_BLOCK_OWNED, [REC_KEPT] = CUE_BLOCK_KEPT, [REC_SENT] = CUE_BLOCK_SENT, [REC_POSTED] = CUE_BLOCK_SENT, [REC_DOOMED] = CUE_BLOCK_DOOMED };
+    memset(out, 0, sizeof *out);
+    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* pairs with: the state word, as all below */
+    out->id = automatic_id(index, rec_generation(state));
+    out->key_id = note & NOTE_KEYED ? atomic_load_explicit(&rec->id, relaxed) : 0;
+    out->size = rec_size(rec);
+    out->type = atomic_load_explicit(&rec->type, relaxed);
+    out->state = shown[rec_state(state) & 7];
+    out->made_ns = rec_state(state) == REC_KEPT || (state & REC_PUBLISHED) ? atomic_load_explicit(&rec->made_ns, relaxed) : 0;
+    out->leases = (uint32_t)(__builtin_popcountll(atomic_load_explicit(&rec->lease[0], relaxed)) + __builtin_popcountll(atomic_load_explicit(&rec->lease[1], relaxed)));
+    out->owner = rec_party(state);
+    if (out->owner && out->owner <= pool->max_parties)
+        out->owner_pid = party_pid(atomic_load_explicit(&pool->parties[out->owner - 1].word, relaxed));
+    char *data;
+    if (pool_bytes(pool, index, &data, &out->capacity) && note & NOTE_NAMED)
+        snprintf(out->name, sizeof out->name, "%.63s", data + out->capacity);
+}
+
+/* A row that is consistent: the state word is the same before and after. */
+static bool info_read(struct cue_pool *pool, const struct record *rec, uint32_t index, cue_block_info *out, uint64_t *state)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        uint64_t before = atomic_load_explicit(&rec->state, acquire);
+        if (!rec_live(before) && rec_state(before) != REC_DOOMED && rec_state(before) != REC_POSTED)
+            return false;
+        info_of(pool, rec, index, before, out);
+        atomic_thread_fence(acquire); /* the row before the second look */
+        *state = atomic_load_explicit(&rec->state, relaxed);
+        if ((*state & ~REC_SHARED) == (before & ~REC_SHARED))
+            return true;
+    }
+    return false;
+}
+
+int cue_block_stat(const cue_block *b, cue_block_info *out)
+{
+    struct block_ref ref;
+    uint64_t state = 0;
+    if (!out)
+        return trail(CUE_EINVAL, "cue_block_stat: no place for the result");
+    memset(out, 0, sizeof *out);
+    int status = handle_open(b, &ref);
+    if (status)
+        return status;
+    if (info_read(ref.pool, ref.rec, ref.index, out, &state) && rec_generation(state) == ref.generation)
+        return 0;
+    memset(out, 0, sizeof *out);
+    return trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
+}
+
+struct next_search {
+    uint64_t from;
+    uint32_t type;
+    cue_block_info *out;
+    uint64_t found;
+};
+
+static int next_visit(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    struct next_search *search = arg;
+    uint64_t state;
+    if (!info_read(pool, rec, index, search->out, &state) || (search->type && search->out->type != search->type))
+        return 0;
+    search->found = pool_order(pool, index) + 1;
+    return 1;
+}
+
+int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out)
+{
+    int status = pool_enter(pool);
+    if (!cursor || !out)
+        return trail(CUE_EINVAL, "cue_block_next: no cursor or no place for the result");
+    memset(out, 0, sizeof *out);
+    if (status)
+        return status;
+    struct next_search search = { .type = type, .out = out };
+    int found = pool_each_record_from(pool, *cursor, next_visit, &search);
+    *cursor = search.found;
+    if (!found)
+        memset(out, 0, sizeof *out);
+    return found;
+}

@@ -1,0 +1,215 @@
+/* Looking at the whole pool: counts for people, and the invariants.
+ *
+ * Both walk the records, which are the only truth, while others go on working. A fault that only shows for a moment (a bit set
+ * by an attacher that is about to take it back) is looked at again before it is reported.
+ */
+#include "pool_private.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct tally {
+    cue_pool_info *info;
+};
+
+static int tally_record(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    cue_pool_info *info = ((struct tally *)arg)->info;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire), capacity;
+    char *data;
+    enum record_state is = rec_state(state);
+    if (is == REC_FREE || is == REC_SLAB || is == REC_TAIL)
+        return 0;
+    info->blocks++;
+    if (pool_bytes(pool, index, &data, &capacity))
+        info->used += capacity;
+    uint32_t type = atomic_load_explicit(&rec->type, relaxed); /* pairs with: the state word */
+    if (is == REC_KEPT && type < POOL_TYPE_SYSTEM)
+        info->kept++;
+    if (is == REC_SENT || is == REC_POSTED)
+        info->in_flight++;
+    return 0;
+}
+
+int cue_pool_stat(struct cue_pool *pool, cue_pool_info *out)
+{
+    if (!out)
+        return trail(CUE_EINVAL, "cue_pool_stat: no place for the result");
+    memset(out, 0, sizeof *out);
+    int status = pool_enter(pool);
+    if (status)
+        return status;
+    out->name = pool->name;
+    out->uid = pool->uid;
+    out->size = pool->data_bytes;
+    out->peak = atomic_load_explicit(&pool->header->peak, relaxed);     /* counts for people, as all below */
+    out->reaped = atomic_load_explicit(&pool->header->reaped, relaxed);
+    out->copied = atomic_load_explicit(&pool->copied, relaxed);
+    for (unsigned s = 0; s < pool->max_parties; s++) {
+        out->parties += party_state(atomic_load_explicit(&pool->parties[s].word, relaxed)) == PARTY_LIVE;
+        out->waiters += atomic_load_explicit(&pool->parties[s].waiting, relaxed) != 0;
+        out->failed += atomic_load_explicit(&pool->parties[s].failed, relaxed);
+    }
+    struct tally tally = { out };
+    pool_each_record(pool, tally_record, &tally);
+    return 0;
+}
+
+/* ---- invariants ---- */
+
+struct checking {
+    void (*line)(void *arg, const char *fault);
+    void *arg;
+    int faults;
+};
+
+static __attribute__((format(printf, 2, 3))) void fault(struct checking *check, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    check->faults++;
+    if (check->line)
+        check->line(check->arg, text);
+}
+
+static bool party_is_live(struct cue_pool *pool, unsigned party_plus_1)
+{
+    return party_plus_1 >= 1 && party_plus_1 <= pool->max_parties &&
+           party_state(atomic_load_explicit(&pool->parties[party_plus_1 - 1].word, acquire)) == PARTY_LIVE;
+}
+
+static bool leases_live(struct cue_pool *pool, const struct record *rec)
+{
+    for (unsigned s = 0; s < POOL_MAX_PARTIES; s++)
+        if (atomic_load_explicit(&rec->lease[s / 64], acquire) >> (s % 64) & 1 && !party_is_live(pool, s + 1))
+            return false;
+    return true;
+}
+
+/* Reports it if it still holds after the word has been the same for two looks. */
+#define STILL(rec, state) (atomic_load_explicit(&(rec)->state, acquire) == (state))
+
+/* Does whoever holds it live? What was sent outlives its sender. */
+static void check_holder(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state, struct checking *check)
+{
+    enum record_state is = rec_state(state);
+    bool replacing = is == REC_KEPT && state & REC_REPLACING, held = is == REC_OWNED || is == REC_SENT || is == REC_POSTED || replacing;
+    if (held && !party_is_live(pool, rec_party(state)) && !(is == REC_SENT && recovery_linked(pool, rec, index, state)) && STILL(rec, state))
+        fault(check, "record %x: %s by party %u, which is not there", index, is == REC_SENT ? "sent" : "owned", rec_party(state));
+    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* pairs with: the state word */
+    if (is == REC_KEPT && !replacing && note & NOTE_KEYED && !directory_has(pool, rec, index) && STILL(rec, state))
+        fault(check, "record %x: kept under a key by which it is not found", index);
+}
+
+static void check_place(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state, struct checking *check)
+{
+    enum record_state is = rec_state(state);
+    uint64_t capacity = 0;
+    char *data;
+    if (is == REC_SLAB || is == REC_TAIL) {
+        if (index & INDEX_R2)
+            fault(check, "record %x: a slab within a slab", index);
+        return;
+    }
+    bool sane = pool_bytes(pool, index, &data, &capacity) && rec_size(rec) <= capacity;
+    if (!sane && STILL(rec, state))
+        fault(check, "record %x: %llu bytes in a place for %llu", index, (unsigned long long)rec_size(rec), (unsigned long long)capacity);
+}
+
+static void check_views(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state, struct checking *check)
+{
+    bool unseen = !atomic_load_explicit(&rec->lease[0], seq_cst) && !atomic_load_explicit(&rec->lease[1], seq_cst);
+    if (rec_state(state) == REC_DOOMED && unseen && !(pool->flags & CUE_READ_ONLY)) {
+        block_finish(pool, rec, index, rec_generation(state)); /* its last viewer is just about to do the same */
+        if (STILL(rec, state))
+            fault(check, "record %x: doomed, and nobody looks at it", index);
+    }
+    if (!leases_live(pool, rec) && STILL(rec, state))
+        fault(check, "record %x: leased by a party that is not there", index);
+}
+
+static int check_record(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    struct checking *check = arg;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    if (rec_state(state) > REC_TAIL) {
+        fault(check, "record %x: state %d is none", index, rec_state(state));
+    } else if (rec_state(state) != REC_FREE) {
+        check_holder(pool, rec, index, state, check);
+        check_place(pool, rec, index, state, check);
+        check_views(pool, rec, index, state, check);
+    }
+    return 0;
+}
+
+/* No two live runs overlap, and no run is without its end. */
+static void check_runs(struct cue_pool *pool, struct checking *check)
+{
+    uint32_t per = granules_per_extent(pool);
+    for (uint32_t granule = 0; granule < pool->granules;) {
+        if (!extent_meta_present(pool, extent_of_granule(pool, granule))) {
+            granule = (granule / per + 1) * per;
+            continue;
+        }
+        struct record *rec = granule_record(pool, granule);
+        uint64_t state = atomic_load_explicit(&rec->state, acquire);
+        uint64_t covers = rec_state(state) == REC_FREE ? 1 : rec_granules(rec);
+        if (rec_state(state) != REC_FREE && (covers == 0 || covers > pool->granules - granule) && STILL(rec, state)) {
+            fault(check, "record %x: a run of %llu granules", granule, (unsigned long long)covers);
+            covers = 1;
+        }
+        for (uint32_t inner = 1; inner < covers && inner < pool->granules - granule; inner++) {
+            uint32_t at = granule + inner;
+            if (!extent_meta_present(pool, extent_of_granule(pool, at)))
+                continue;
+            uint64_t within = atomic_load_explicit(&granule_record(pool, at)->state, acquire);
+            if (rec_state(within) != REC_FREE && rec_state(within) != REC_TAIL && STILL(rec, state))
+                fault(check, "record %x: lies within the run of %x", at, granule);
+        }
+        granule += covers ? (uint32_t)covers : 1;
+    }
+}
+
+/* An owner that is not there any more is no fault: whoever needs the place takes it over. */
+static void check_owner(struct cue_pool *pool, struct checking *check, _Atomic uint64_t *owner, const char *what, uint32_t number)
+{
+    uint64_t word = atomic_load_explicit(owner, acquire);
+    unsigned party = owner_party(word);
+    if (owner_kind(word) > OWNER_CLAIM || (owner_kind(word) != OWNER_NONE && (party == 0 || party > pool->max_parties)))
+        fault(check, "%s %u: its owner word makes no sense", what, number);
+}
+
+static void check_owners(struct cue_pool *pool, struct checking *check)
+{
+    unsigned shift = pool->extent_shift - pool->slab_shift;
+    for (uint32_t n = 0; n < pool->nextents; n++) {
+        check_owner(pool, check, &pool->extents[n].owner, "extent", n);
+        for (uint32_t slab = n << shift; extent_meta_present(pool, n) && slab < (n + 1) << shift && first_granule_of_slab(pool, slab) < pool->granules; slab++)
+            check_owner(pool, check, &slab_head(pool, slab)->owner, "slab", slab);
+    }
+}
+
+int cue_pool_check(cue_pool *pool, bool repair, void (*line)(void *arg, const char *fault), void *arg)
+{
+    struct checking check = { line, arg, 0 };
+    int status = pool_enter(pool);
+    if (status)
+        return status;
+    if (repair && pool->flags & CUE_READ_ONLY)
+        return trail(CUE_EPERM, "pool %s is open read-only", pool->name);
+    if (repair) {
+        pool_reap(pool);
+        recovery_rebuild_hints(pool);
+    }
+    for (unsigned s = 0; s < pool->max_parties; s++)
+        if (party_dead(pool, s, UINT32_MAX))
+            fault(&check, "party %u (pid %d, %.63s) is dead and not cleaned up after", s + 1, party_pid(atomic_load_explicit(&pool->parties[s].word, relaxed)), pool->parties[s].label);
+    pool_each_record(pool, check_record, &check);
+    check_runs(pool, &check);
+    check_owners(pool, &check);
+    return check.faults + directory_check(pool, line, arg);
+}

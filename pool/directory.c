@@ -1,0 +1,552 @@
+/* The directory: from a key to a record.
+ *
+ * A key is (type, id) or a name. Its slots are two windows of eight in each level that is present; levels grow by sixteen, so a
+ * pool with few keys needs 8 KiB and one with millions still looks at few lines. A slot holds the index of a record, low bits
+ * of its generation and a fingerprint of the key; the key itself is in the record. A slot whose record has moved on is empty
+ * for everyone: freeing a block removes its key.
+ *
+ * Reserve, without a lock (model dir.pml): claim an empty slot as PENDING; look at all the key's other slots: LIVE -> it is
+ * taken; PENDING -> kill it; then PENDING -> LIVE is the commit, which fails if somebody killed us meanwhile. Each commits
+ * only if nobody who looked later killed it, and who looks later sees it: so a key is LIVE at most once, and nobody waits for
+ * anybody. Publishers of one key may kill each other, hence a random back-off. Claim and look are both seq_cst: my write, then
+ * your word.
+ *
+ * A new level: it is made present, then `dir_top` is raised (seq_cst), then its slots may be used. A publisher loads dir_top
+ * after its PENDING and looks at all levels up to there: either it sees the level, or the level was raised after that load
+ * and whoever reserves in it comes later and sees our PENDING. (Model: levels.pml; reading dir_top before PENDING fails.)
+ *
+ * Reserved is not found: a look-up wants KEPT or PUBLISHED in the state word, so a block's publish is one CAS there and the
+ * directory needs no second commit. Waiters sleep on one of 64 version words, chosen by the key; publish adds to it.
+ *
+ * Replacing. A block that shall take a key over from its holder X is KEPT | REPLACING with its party first, X's index in `lane`,
+ * then X's slot is CASed to it: the commit. Then X is freed and REPLACING goes. Look-ups reach it through the slot only, so there
+ * is no moment without a holder. Killed before the CAS: recovery frees the new block. Killed after it: recovery frees X and
+ * clears REPLACING. Who replaces a block that is REPLACING itself frees that one and its former, so it does not matter whose
+ * maker died first; X's generation is noted beside its index, so nobody frees another block in its place. A holder that is not
+ * published yet is somebody's work in progress: EBUSY.
+ *
+ * Crash points: killed with PENDING: anybody kills it. Killed with LIVE before publish: recovery frees the block, and the slot
+ * is stale with it.
+ */
+#include "pool_private.h"
+
+#include "base/process.h"
+#include "base/shm.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TRIES = 16, WINDOWS = 2 };
+
+struct wanted {
+    cue_key key;
+    uint64_t hash;
+};
+
+static uint64_t hash_key(cue_key key)
+{
+    if (key.name)
+        return directory_name_hash(key.name);
+    uint64_t hash = key.id * 0x9e3779b97f4a7c15 ^ (uint64_t)key.type * 0xc2b2ae3d27d4eb4f;
+    hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93;
+    return hash ^ hash >> 29;
+}
+
+uint64_t directory_name_hash(const char *name)
+{
+    return hash_bytes(name, strlen(name), 0x6e616d65);
+}
+
+int name_check(const char *name)
+{
+    if (shm_name_valid(name))
+        return 0;
+    return trail(CUE_EINVAL, "\"%.80s\" is no name: 1 to 63 characters of A-Z a-z 0-9 . _ -", name ? name : "(null)");
+}
+
+/* ---- slots ---- */
+
+static uint64_t slot_word(uint32_t index, uint64_t generation, uint64_t hash, enum dir_state state)
+{
+    return (uint64_t)index << 32 | (generation & 0x3ffff) << 14 | (hash >> 52) << 2 | state;
+}
+
+static bool slot_matches_hash(uint64_t slot, uint64_t hash)
+{
+    return (slot >> 2 & 0xfff) == hash >> 52;
+}
+
+static uint64_t level_slots(unsigned level)
+{
+    return (uint64_t)POOL_DIR_FIRST << (4 * level);
+}
+
+static uint64_t level_start(unsigned level)
+{
+    uint64_t start = 0;
+    for (unsigned l = 0; l < level; l++)
+        start += level_slots(l);
+    return start;
+}
+
+uint64_t directory_slots_for(uint64_t keys, uint32_t *levels)
+{
+    *levels = 1;
+    while (*levels < POOL_DIR_LEVELS && level_slots(*levels - 1) < 2 * keys)
+        ++*levels;
+    return level_start(*levels);
+}
+
+static _Atomic uint64_t *window_of(const struct cue_pool *pool, unsigned level, uint64_t hash, unsigned which)
+{
+    uint64_t mixed = which ? (hash * 0x9e3779b97f4a7c15) >> 20 : hash;
+    return pool->directory + level_start(level) + (mixed & (level_slots(level) / POOL_DIR_WINDOW - 1)) * POOL_DIR_WINDOW;
+}
+
+static unsigned levels_present(const struct cue_pool *pool, memory_order order)
+{
+    unsigned top = atomic_load_explicit(&pool->header->dir_top, order);
+    return top <= pool->dir_levels ? top : pool->dir_levels; /* damage must not lead us out */
+}
+
+static bool key_equal_name(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, const char *name)
+{
+    /* under a lease: its bytes could be given back to the system otherwise */
+    char *data;
+    uint64_t capacity;
+    bool observer = pool->flags & CUE_READ_ONLY;
+    if (!observer && lease_take(pool, rec, index, generation))
+        return false;
+    bool equal = pool_bytes(pool, index, &data, &capacity) && strncmp(data + capacity, name, POOL_NAME_BYTES) == 0;
+    if (!observer)
+        lease_drop(pool, rec, index, generation);
+    return equal;
+}
+
+/* Does this slot's record live and have this key? Tells its state word. */
+static bool slot_holds(struct cue_pool *pool, uint64_t slot, const struct wanted *want, uint64_t *state)
+{
+    uint32_t index = (uint32_t)(slot >> 32);
+    struct record *rec = pool_record(pool, index);
+    if (!rec)
+        return false;
+    *state = atomic_load_explicit(&rec->state, acquire);
+    if (!rec_live(*state) || (rec_generation(*state) & 0x3ffff) != (slot >> 14 & 0x3ffff))
+        return false;
+    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* pairs with: the state word, as the next ones */
+    if (!(note & NOTE_KEYED) || !(note & NOTE_NAMED) != !want->key.name)
+        return false;
+    if (want->key.name)
+        return atomic_load_explicit(&rec->name_hash, relaxed) == (uint32_t)want->hash &&
+               key_equal_name(pool, rec, index, rec_generation(*state), want->key.name);
+    bool equal = atomic_load_explicit(&rec->type, relaxed) == want->key.type && atomic_load_explicit(&rec->id, relaxed) == want->key.id;
+    atomic_thread_fence(acquire); /* the key before the second look at the state */
+    uint64_t again = atomic_load_explicit(&rec->state, relaxed);
+    return equal && rec_generation(again) == rec_generation(*state);
+}
+
+static bool slot_vacant(struct cue_pool *pool, uint64_t slot)
+{
+    if ((slot & 3) == DIR_EMPTY)
+        return true;
+    struct record *rec = pool_record(pool, (uint32_t)(slot >> 32));
+    uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
+    return !rec || !rec_live(state) || (rec_generation(state) & 0x3ffff) != (slot >> 14 & 0x3ffff);
+}
+
+/* ---- reserve ---- */
+
+static _Atomic uint64_t *claim_in_level(struct cue_pool *pool, unsigned level, uint64_t hash, uint64_t pending)
+{
+    for (unsigned which = 0; which < WINDOWS; which++) {
+        _Atomic uint64_t *window = window_of(pool, level, hash, which);
+        for (unsigned i = 0; i < POOL_DIR_WINDOW; i++) {
+            uint64_t slot = atomic_load_explicit(&window[i], acquire);
+            if (slot_vacant(pool, slot) && atomic_compare_exchange_strong_explicit(&window[i], &slot, pending, seq_cst, acquire))
+                return &window[i];
+        }
+    }
+    return NULL;
+}
+
+static int level_add(struct cue_pool *pool, unsigned top)
+{
+    if (top >= pool->dir_levels)
+        return trail(CUE_ELIMIT, "the directory of pool %s is full (%llu keys expected): see max_blocks of cue_pool_opts", pool->name, (unsigned long long)pool->dir_slots / 2);
+    uint64_t at = (uint64_t)((char *)pool->directory - (char *)pool->header) + level_start(top) * sizeof(uint64_t), bytes = level_slots(top) * sizeof(uint64_t);
+    int status = shm_populate(pool->fd, pool->header, at, bytes);
+    uint32_t expected = top;
+    if (!status && atomic_compare_exchange_strong_explicit(&pool->header->dir_top, &expected, top + 1, seq_cst, acquire))
+        pool_count_present(pool, (int64_t)bytes);
+    return status;
+}
+
+/* The topmost level first: most keys are there. */
+static int slot_claim(struct cue_pool *pool, uint64_t hash, uint64_t pending, _Atomic uint64_t **slot)
+{
+    for (;;) {
+        unsigned top = levels_present(pool, acquire);
+        for (unsigned level = top; level-- > 0;)
+            if ((*slot = claim_in_level(pool, level, hash, pending)))
+                return 0;
+        int status = level_add(pool, top);
+        if (status)
+            return status;
+    }
+}
+
+/* Looks at the key's other slots; CUE_EEXIST if one is LIVE; kills those PENDING, and empties those whose record is gone: who
+ * wants to replace it by a CAS of that slot must not find it as it was. */
+static int rivals_meet(struct cue_pool *pool, const struct wanted *want, const _Atomic uint64_t *mine)
+{
+    unsigned top = levels_present(pool, seq_cst); /* after PENDING: pairs with level_add */
+    for (unsigned n = 0; n < top * WINDOWS * POOL_DIR_WINDOW; n++) {
+        _Atomic uint64_t *slot = window_of(pool, n / (WINDOWS * POOL_DIR_WINDOW), want->hash, n / POOL_DIR_WINDOW % WINDOWS) + n % POOL_DIR_WINDOW;
+        uint64_t state, word = atomic_load_explicit(slot, seq_cst); /* pairs with: claim_in_level */
+        while (slot != mine && (word & 3) != DIR_EMPTY && slot_matches_hash(word, want->hash)) {
+            bool holds = slot_holds(pool, word, want, &state);
+            if (holds && (word & 3) == DIR_LIVE)
+                return CUE_EEXIST;
+            if (!holds && !slot_vacant(pool, word))
+                break; /* another key */
+            if (atomic_compare_exchange_strong_explicit(slot, &word, 0, seq_cst, seq_cst))
+                break;
+        }
+    }
+    return 0;
+}
+
+static void back_off(struct cue_pool *pool, int tries)
+{
+    uint32_t seed = atomic_fetch_add_explicit(&pool->dir_seed, 0x9e3779b9, relaxed); /* private */
+    uint32_t turns = ((seed ^ seed >> 15) * 0x2c1b3c6d >> 8) % (64u << tries);
+    for (uint32_t i = 0; i < turns; i++)
+        cpu_relax();
+    if (tries > 2)
+        sched_yield();
+}
+
+/* The key of a record of ours, and its hash; `name` is where a name is copied to. */
+static int key_of(struct cue_pool *pool, struct record *rec, uint32_t index, char name[POOL_NAME_BYTES], struct wanted *want)
+{
+    want->key = (cue_key){ .type = atomic_load_explicit(&rec->type, relaxed), .id = atomic_load_explicit(&rec->id, relaxed) }; /* pairs with: the state word */
+    if (atomic_load_explicit(&rec->note, relaxed) & NOTE_NAMED) {
+        char *data;
+        uint64_t capacity;
+        if (!pool_bytes(pool, index, &data, &capacity))
+            return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", index);
+        memcpy(name, data + capacity, POOL_NAME_BYTES);
+        name[POOL_NAME_BYTES - 1] = 0;
+        want->key = (cue_key){ .name = name };
+    }
+    want->hash = hash_key(want->key);
+    return 0;
+}
+
+int directory_reserve(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
+{
+    char name[POOL_NAME_BYTES];
+    struct wanted want;
+    int status = key_of(pool, rec, index, name, &want);
+    if (status)
+        return status;
+    uint64_t pending = slot_word(index, generation, want.hash, DIR_PENDING);
+    for (int tries = 0; tries < TRIES; tries++) {
+        _Atomic uint64_t *slot;
+        status = slot_claim(pool, want.hash, pending, &slot);
+        if (status)
+            return status;
+        uint64_t mine = pending;
+        status = rivals_meet(pool, &want, slot);
+        if (status) {
+            atomic_compare_exchange_strong_explicit(slot, &mine, 0, seq_cst, acquire);
+            return status;
+        }
+        if (atomic_compare_exchange_strong_explicit(slot, &mine, slot_word(index, generation, want.hash, DIR_LIVE), seq_cst, acquire)) /* !! */
+            return 0;
+        back_off(pool, tries < 8 ? tries : 8);
+    }
+    return trail(CUE_EBUSY, "others keep trying to take the same key");
+}
+
+/* ---- replace ---- */
+
+/* The slot in which the key is LIVE, what it says, and the holder's state; NULL: nobody has it. */
+static _Atomic uint64_t *holder_of(struct cue_pool *pool, const struct wanted *want, uint64_t *word, uint64_t *state)
+{
+    unsigned top = levels_present(pool, acquire);
+    for (unsigned n = 0; n < top * WINDOWS * POOL_DIR_WINDOW; n++) {
+        _Atomic uint64_t *slot = window_of(pool, n / (WINDOWS * POOL_DIR_WINDOW), want->hash, n / POOL_DIR_WINDOW % WINDOWS) + n % POOL_DIR_WINDOW;
+        *word = atomic_load_explicit(slot, acquire);
+        if ((*word & 3) == DIR_LIVE && slot_matches_hash(*word, want->hash) && slot_holds(pool, *word, want, state))
+            return slot;
+    }
+    return NULL;
+}
+
+/* Who had the key before: its index is in `lane`, low bits of its generation in the channel's bits of `note`, which a kept block
+ * does not use. */
+struct former {
+    uint32_t index, generation;
+};
+
+static void former_set(struct record *rec, struct former former)
+{
+    uint32_t flags = atomic_load_explicit(&rec->note, relaxed) & ((1u << NOTE_CHANNEL_SHIFT) - 1); /* pairs with: the slot's CAS, as below */
+    atomic_store_explicit(&rec->lane, former.index, relaxed);
+    atomic_store_explicit(&rec->note, flags | former.generation << NOTE_CHANNEL_SHIFT, relaxed);
+}
+
+/* As a record that was seen in this state says; false: it has moved on. */
+static bool former_of(const struct record *rec, uint64_t state, struct former *out)
+{
+    out->index = atomic_load_explicit(&rec->lane, relaxed); /* pairs with: the slot's CAS */
+    out->generation = atomic_load_explicit(&rec->note, relaxed) >> NOTE_CHANNEL_SHIFT;
+    atomic_thread_fence(acquire); /* both before the second look at the state */
+    return ((atomic_load_explicit(&rec->state, relaxed) ^ state) & ~REC_SHARED) == 0;
+}
+
+static struct former former_here(uint32_t index, uint64_t generation)
+{
+    return (struct former){ index, (uint32_t)generation & ((1u << (32 - NOTE_CHANNEL_SHIFT)) - 1) };
+}
+
+/* Frees those whose key was taken over: this one, and if it was REPLACING itself, its own former. They are the pool's; one that
+ * is its owner's stays with its owner. Several may do this at once, and REPLACING may end meanwhile. */
+static void former_drop(struct cue_pool *pool, struct former former, uint32_t holder)
+{
+    struct {
+        struct record *rec;
+        uint32_t index;
+        uint64_t generation;
+    } chain[16];
+    unsigned length = 0;
+    bool more = true;
+    while (more && length < 16 && former.index != holder) {
+        struct record *rec = pool_record(pool, former.index);
+        uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
+        if (rec_state(state) != REC_KEPT || former_here(0, rec_generation(state)).generation != former.generation)
+            break;
+        chain[length].rec = rec;
+        chain[length].index = former.index;
+        chain[length++].generation = rec_generation(state);
+        more = state & REC_REPLACING && former_of(rec, state, &former);
+    }
+    while (length-- > 0) /* the oldest first: whoever is killed in between leaves the rest findable */
+        block_drop_kept(pool, chain[length].rec, chain[length].index, chain[length].generation);
+}
+
+void directory_former_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state)
+{
+    struct former former;
+    if (former_of(rec, state, &former))
+        former_drop(pool, former, index);
+}
+
+static bool replaced(struct cue_pool *pool, struct record *rec, uint64_t generation)
+{
+    uint64_t from = rec_word(REC_KEPT, pool->self + 1, generation) | REC_REPLACING;
+    return block_move(rec, from, rec_word(REC_KEPT, 0, generation)); /* false: replaced or freed itself by now */
+}
+
+int directory_replace(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
+{
+    char name[POOL_NAME_BYTES];
+    struct wanted want;
+    int status = key_of(pool, rec, index, name, &want);
+    for (int tries = 0; !status && tries < TRIES; tries++) {
+        uint64_t word, state;
+        _Atomic uint64_t *slot = holder_of(pool, &want, &word, &state);
+        if (!slot) {
+            former_set(rec, former_here(INDEX_NONE, 0));
+            status = directory_reserve(pool, rec, index, generation);
+            if (status == CUE_EEXIST) {
+                status = 0;
+                continue;
+            }
+            if (!status)
+                replaced(pool, rec, generation);
+            return status;
+        }
+        if (rec_state(state) != REC_KEPT && !(state & REC_PUBLISHED))
+            return trail(CUE_EBUSY, "the key is held by block %x, which is not published yet", (uint32_t)(word >> 32));
+        struct former former = former_here((uint32_t)(word >> 32), rec_generation(state));
+        former_set(rec, former);
+        if (atomic_compare_exchange_strong_explicit(slot, &word, slot_word(index, generation, want.hash, DIR_LIVE), seq_cst, acquire)) { /* !! */
+            former_drop(pool, former, index);
+            replaced(pool, rec, generation);
+            return 0;
+        }
+        back_off(pool, tries < 8 ? tries : 8);
+    }
+    return status ? status : trail(CUE_EBUSY, "others keep trying to take the same key");
+}
+
+void directory_settle(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state)
+{
+    char name[POOL_NAME_BYTES];
+    struct wanted want;
+    uint64_t word, holder;
+    if (key_of(pool, rec, index, name, &want))
+        return;
+    _Atomic uint64_t *slot = holder_of(pool, &want, &word, &holder);
+    uint32_t present = slot ? (uint32_t)(word >> 32) : INDEX_NONE;
+    struct former former;
+    if (!former_of(rec, state, &former))
+        return; /* freed meanwhile, and its former with it */
+    former_drop(pool, former, present);
+    if (present == index)
+        block_move(rec, state & ~REC_SHARED, rec_word(REC_KEPT, 0, rec_generation(state)));
+    else
+        block_drop(pool, rec, index, state);
+}
+
+/* ---- look up ---- */
+
+static int find(struct cue_pool *pool, const struct wanted *want, uint32_t *index, uint64_t *generation)
+{
+    unsigned top = levels_present(pool, acquire);
+    for (unsigned level = top; level-- > 0;)
+        for (unsigned which = 0; which < WINDOWS; which++)
+            __builtin_prefetch(window_of(pool, level, want->hash, which));
+    for (unsigned level = top; level-- > 0;)
+        for (unsigned which = 0; which < WINDOWS; which++) {
+            _Atomic uint64_t *window = window_of(pool, level, want->hash, which);
+            for (unsigned i = 0; i < POOL_DIR_WINDOW; i++) {
+                uint64_t state, slot = atomic_load_explicit(&window[i], acquire);
+                if ((slot & 3) != DIR_LIVE || !slot_matches_hash(slot, want->hash) || !slot_holds(pool, slot, want, &state))
+                    continue;
+                if (rec_state(state) != REC_KEPT && !(rec_state(state) == REC_OWNED && state & REC_PUBLISHED))
+                    return CUE_ENOENT; /* reserved, not published */
+                *index = (uint32_t)(slot >> 32);
+                *generation = rec_generation(state);
+                return 0;
+            }
+        }
+    return CUE_ENOENT;
+}
+
+int directory_find(struct cue_pool *pool, cue_key key, uint32_t *index, uint64_t *generation)
+{
+    struct wanted want = { key, hash_key(key) };
+    return find(pool, &want, index, generation);
+}
+
+int directory_find_name(struct cue_pool *pool, const char *name, cue_block *view)
+{
+    uint32_t index;
+    uint64_t generation;
+    memset(view, 0, sizeof *view);
+    int status = directory_find(pool, (cue_key){ .name = name }, &index, &generation);
+    if (status)
+        return status;
+    status = pool_attach(pool, index, generation, 44, view);
+    return status == CUE_ESTALE ? CUE_ENOENT : status; /* freed between look and lease */
+}
+
+static _Atomic uint32_t *version_of(struct cue_pool *pool, uint64_t hash)
+{
+    return &pool->header->dir_version[hash % POOL_DIR_VERSIONS];
+}
+
+/* Version words: bit 0 says that somebody waits, the rest counts. A waiter sets the bit, looks, sleeps on what it set. */
+void directory_announce(struct cue_pool *pool, struct record *rec, uint32_t index)
+{
+    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* hints by now: the block may be gone again */
+    cue_key key = { .type = atomic_load_explicit(&rec->type, relaxed), .id = atomic_load_explicit(&rec->id, relaxed) };
+    uint64_t hash = note & NOTE_NAMED ? atomic_load_explicit(&rec->name_hash, relaxed) : note & NOTE_KEYED ? hash_key(key) : index;
+    _Atomic uint32_t *version = version_of(pool, hash);
+    if (!(atomic_fetch_add_explicit(version, 2, seq_cst) & 1))
+        return;
+    atomic_fetch_and_explicit(version, ~UINT32_C(1), acq_rel);
+    futex_wake(version, INT_MAX);
+}
+
+static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block *out)
+{
+    uint32_t index = id_index(want->key.id);
+    uint64_t generation = id_generation(want->key.id);
+    int status = 0;
+    if (want->key.name || want->key.type) {
+        status = find(pool, want, &index, &generation);
+    } else {
+        struct record *rec = pool_record(pool, index);
+        uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
+        bool found = rec && (rec_generation(state) & UINT32_MAX) == generation &&
+                     ((rec_state(state) == REC_KEPT && !(state & REC_REPLACING)) || (rec_state(state) == REC_OWNED && state & REC_PUBLISHED));
+        generation = rec_generation(state);
+        status = found ? 0 : CUE_ENOENT;
+    }
+    if (status || !out)
+        return status;
+    status = pool_attach(pool, index, generation, 44, out);
+    return status == CUE_ESTALE ? CUE_ENOENT : status;
+}
+
+int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
+{
+    if (out)
+        memset(out, 0, sizeof *out);
+    int status = pool_enter(pool);
+    if (!status && key.name)
+        status = key.type || key.id ? trail(CUE_EINVAL, "a key is (type, id), or an id alone, or a name alone") : name_check(key.name);
+    else if (!status && !key.type && !key.id)
+        status = trail(CUE_EINVAL, "the key is empty");
+    if (!status && out && (pool->flags & CUE_READ_ONLY))
+        status = trail(CUE_EPERM, "pool %s is open read-only: a view needs a lease", pool->name);
+    if (status)
+        return status;
+    struct wanted want = { key, key.name || key.type ? hash_key(key) : id_index(key.id) };
+    status = find_now(pool, &want, out);
+    int64_t deadline = status == CUE_ENOENT && wait.ns > 0 ? deadline_of(wait) : 0;
+    uint64_t version_hash = key.name ? (uint32_t)want.hash : want.hash;
+    while (status == CUE_ENOENT && deadline) {
+        _Atomic uint32_t *version = version_of(pool, version_hash);
+        bool observer = pool->flags & CUE_READ_ONLY; /* it can only look once a watch period */
+        uint32_t seen = observer ? atomic_load_explicit(version, acquire) : atomic_fetch_or_explicit(version, 1, seq_cst) | 1;
+        status = pool_enter(pool);
+        if (!status)
+            status = find_now(pool, &want, out);
+        int64_t nap = deadline_nap(deadline);
+        if (status != CUE_ENOENT || nap <= 0)
+            break;
+        if (futex_wait(version, seen, nap) == CUE_EINTR)
+            return CUE_EINTR;
+    }
+    return status;
+}
+
+/* ---- check ---- */
+
+bool directory_has(struct cue_pool *pool, struct record *rec, uint32_t index)
+{
+    char name[POOL_NAME_BYTES];
+    struct wanted want;
+    uint64_t word, state;
+    if (key_of(pool, rec, index, name, &want))
+        return false;
+    _Atomic uint64_t *slot = holder_of(pool, &want, &word, &state);
+    if (!slot || (uint32_t)(word >> 32) == index)
+        return slot;
+    struct record *holder = pool_record(pool, (uint32_t)(word >> 32));
+    return state & REC_REPLACING && atomic_load_explicit(&holder->lane, relaxed) == index; /* about to be freed by its successor */
+}
+
+int directory_check(struct cue_pool *pool, void (*line)(void *arg, const char *fault), void *arg)
+{
+    int faults = 0;
+    char text[160];
+    uint64_t end = level_start(levels_present(pool, acquire));
+    for (uint64_t i = 0; i < end; i++) {
+        uint64_t slot = atomic_load_explicit(&pool->directory[i], acquire);
+        if ((slot & 3) == DIR_EMPTY || pool_record(pool, (uint32_t)(slot >> 32)))
+            continue;
+        faults++;
+        snprintf(text, sizeof text, "directory slot %llu names block %x, which is not there", (unsigned long long)i, (uint32_t)(slot >> 32));
+        if (line)
+            line(arg, text);
+    }
+    return faults;
+}

@@ -1,0 +1,257 @@
+/* Inside the pool layer, and what the layers above may use of it. Public calls are in cuelight/pool.h.
+ *
+ * Everything in `struct cue_pool` is private to the process. It is never freed: a slot of the table of pools is used again
+ * with a new incarnation, so a handle that outlived its pool is noticed instead of being followed.
+ */
+#ifndef POOL_INTERNAL_H
+#define POOL_INTERNAL_H
+
+#include "pool_layout.h"
+
+#include "base/clock.h"
+#include "base/futex.h"
+#include "base/life.h"
+#include "base/lock.h"
+#include "base/trail.h"
+
+#include <cuelight/pool.h>
+#include <pthread.h>
+#include <sys/types.h>
+
+enum {
+    POOLS_MAX = 64,      /* pools that a process has open */
+    WARM_RUNS = 8,
+    POOL_PATH_BYTES = 512,
+    EXTENTS_HELD = 16    /* the most extents that a process allocates from at a time */
+};
+
+struct held_extent; /* extent.c */
+struct slab_cache;  /* slab.c: what a thread holds of a pool */
+struct slab_cursor;
+
+struct cue_pool {
+    /* the map of the object: set at open from a header that was checked, and not read from shared memory again */
+    struct pool_header *header;
+    struct party *parties;
+    struct extent *extents;
+    _Atomic uint64_t *directory;
+    char *meta, *data;
+    struct record *slab_records;
+    uint64_t object_bytes, data_bytes, meta_stride;
+    uint32_t nextents, granules;
+    unsigned extent_shift, slab_shift; /* bytes */
+    uint32_t max_parties, dir_levels;
+    uint64_t dir_slots;
+    bool persists;
+    unsigned slot;                     /* in the table of pools */
+    uint32_t incarnation;              /* 20 bits, in every handle */
+    int fd;
+    unsigned flags; /* CUE_READ_ONLY … */
+    uint64_t uid, host;
+    char name[POOL_NAME_BYTES];
+    char path[POOL_PATH_BYTES]; /* of its object; "" for a memfd */
+    dev_t device;
+    ino_t inode;
+
+    /* who we are in it */
+    unsigned self;       /* our slot */
+    uint32_t epoch;      /* of our slot */
+    uint64_t lease_bit;  /* in lease[lease_word] */
+    unsigned lease_word;
+    struct life_lock life;
+
+    /* private tables */
+    _Atomic uint64_t *leases;                /* lease.c: generation and count a record */
+    _Atomic(struct slab_cursor *) *slab_owner; /* slab.c: which cursor of ours stands in the slab */
+    struct held_extent *held;                /* extent.c */
+    unsigned nheld, held_max;
+    struct warm_run {
+        uint32_t granule, count;
+    } warm[WARM_RUNS];                       /* extent.c: freed last, not yet part of the free ones; newest on top */
+    unsigned nwarm;
+    struct lock extents_lock;                /* held, nheld and what they point to */
+    struct slab_cache *caches;               /* of all threads; under registry_lock */
+    _Atomic uint32_t dir_seed;
+    struct room_waiter *waiters;             /* room.c: our threads that wait, oldest first; under waiters_lock */
+    pthread_mutex_t waiters_lock;
+    _Atomic uint32_t pressure_seen;          /* of header->pressure, when this process last gave up what it held */
+
+    /* life in this process */
+    _Atomic uint32_t open;     /* 1: usable, 2: closed but views remain, 0: unused */
+    unsigned opens;            /* counted opens; under registry_lock */
+    _Atomic int64_t remaining; /* lease bits still set after the last close */
+    _Atomic uint64_t copied;   /* payload bytes copied for the caller */
+    pid_t pid;                 /* the process that joined */
+};
+
+extern struct cue_pool pool_table[POOLS_MAX];
+extern pthread_mutex_t registry_lock;
+
+/* ---- at the top of every public call ---- */
+/* Grows with each fork: a handle made before it is the parent's. */
+extern uint32_t fork_epoch;
+/* Loads one private word that a fork clears; a forked child first becomes a party of its own in every pool. */
+int pool_forked(void);
+extern _Atomic uint32_t *fork_mark;
+static inline int pool_enter(struct cue_pool *pool)
+{
+    if (__builtin_expect(!fork_mark || !atomic_load_explicit(fork_mark, memory_order_relaxed), 0)) /* private word */
+        pool_forked();
+    if (__builtin_expect(!pool || atomic_load_explicit(&pool->open, memory_order_relaxed) != 1, 0))
+        return trail(CUE_EINVAL, "the pool is %s", pool ? "closed" : "NULL");
+    if (__builtin_expect(atomic_load_explicit(&pool->header->life, memory_order_relaxed) == LIFE_GONE, 0)) /* a hint: waits look again */
+        return trail(CUE_EGONE, "pool %s was destroyed", pool->name);
+    return 0;
+}
+
+/* ---- records ---- */
+/* The record behind an index from shared memory or from outside: NULL if there is none or its line is not present. */
+struct record *pool_record(const struct cue_pool *pool, uint32_t index);
+/* Where its bytes are and how many it could have (a name at their end left out). The caller owns, leases or has just validated
+ * it; false: the slab's head makes no sense. */
+bool pool_bytes(const struct cue_pool *pool, uint32_t index, char **data, uint64_t *capacity);
+/* Calls `visit` with every record that is present and was ever used; stops when it returns nonzero and returns that. */
+typedef int record_visitor(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg);
+int pool_each_record(struct cue_pool *pool, record_visitor *visit, void *arg);
+/* The same from a position on; pool_order(index) + 1 is the position after a record. */
+int pool_each_record_from(struct cue_pool *pool, uint64_t position, record_visitor *visit, void *arg);
+uint64_t pool_order(const struct cue_pool *pool, uint32_t index);
+
+/* The automatic id of a block: never 0. */
+static inline uint64_t automatic_id(uint32_t index, uint64_t generation)
+{
+    return (index | generation << 32) + 1;
+}
+static inline uint32_t id_index(uint64_t id)
+{
+    return (uint32_t)(id - 1);
+}
+static inline uint32_t id_generation(uint64_t id) /* its low 32 bits */
+{
+    return (uint32_t)((id - 1) >> 32);
+}
+
+/* ---- blocks (block.c). Here `rec` and `index` always belong together ---- */
+/* What a record says from its first moment on. */
+struct fresh {
+    uint64_t size, id;
+    uint32_t type, note, name_hash;
+};
+/* A new record OWNED by us with room for at least `room` bytes, aligned to `align` (0: by size). Never waits. */
+struct taken {
+    struct record *rec;
+    uint32_t index;
+    uint64_t generation;
+    char *data;
+};
+int block_take(struct cue_pool *pool, uint64_t room, size_t align, const struct fresh *fresh, struct taken *out);
+/* Frees a record of ours in any state that `from` (a state word as loaded) shows; false if it has moved on. */
+bool block_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t from);
+/* The same for a block that is the pool's, whatever its flags do meanwhile. */
+bool block_drop_kept(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* Moves the state word from `from` to `to`, keeping SHARED if somebody sets it meanwhile; false if it has otherwise changed. */
+bool block_move(struct record *rec, uint64_t from, uint64_t to);
+/* After a commit to FREE: gives the place back to whoever may hand it out, and wakes those who wait for room. */
+void block_returned(struct cue_pool *pool, uint32_t index);
+/* DOOMED(generation) without leases -> FREE. */
+void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+
+/* Waits for room in the order of arrival: calls `try` when it is our turn, until it says something else than CUE_ENOMEM or the
+ * deadline has passed. */
+int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg);
+
+/* Before a thread sleeps in the library: gives up the free room that it holds, if somebody has missed room since. Cheap otherwise. */
+void pool_before_sleep(struct cue_pool *pool);
+
+/* A view was released, the last one on its block: a pool that was closed meanwhile may be left now. */
+void pool_view_ended(struct cue_pool *pool);
+
+/* Handles. */
+void handle_owner(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out);
+void handle_view(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out);
+/* Whether the first private word of a handle says that it owns. */
+enum { HANDLE_OWNER = 1, HANDLE_VIEW = 2 };
+static inline bool handle_owns(uint64_t word)
+{
+    return ((unsigned)(word >> 40) & 15) == HANDLE_OWNER;
+}
+/* What a handle means in this process now (after a fork it becomes a view first). CUE_EMOVED, CUE_ESTALE, CUE_EINVAL. */
+struct block_ref {
+    struct cue_pool *pool;
+    struct record *rec;
+    uint32_t index;
+    uint64_t generation;
+    bool owner;
+};
+int handle_open(const cue_block *b, struct block_ref *out);
+
+/* ---- leases (lease.c) ---- */
+/* Attach: afterwards the bytes stay until lease_drop. CUE_ESTALE (with a trail). Counts privately: call drop as often. */
+int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* Whether it was this process's last one on the block. */
+bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* Attach a block by index and generation, however it came to be known, as a handle. The whole generation must match, or with
+ * `bits` < 44 its low bits. */
+int pool_attach(struct cue_pool *pool, uint32_t index, uint64_t generation, unsigned bits, cue_block *out);
+
+/* ---- directory (directory.c) ---- */
+int directory_reserve(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation); /* its key is in the record. EEXIST ELIMIT EBUSY ENOMEM */
+/* Publishes a block with NOTE_REPLACE, whose state word is REPLACING: it takes the key over. EBUSY: the holder is not published. */
+int directory_replace(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* Whoever frees a block that is REPLACING frees the one from which it took its key, too: first. */
+void directory_former_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state);
+/* Recovery: ends what a dead party's directory_replace began. */
+void directory_settle(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state);
+int directory_find(struct cue_pool *pool, cue_key key, uint32_t *index, uint64_t *generation);         /* a published one, by (type, id). ENOENT */
+int directory_find_name(struct cue_pool *pool, const char *name, cue_block *view);                     /* by name, leased. ENOENT */
+void directory_announce(struct cue_pool *pool, struct record *rec, uint32_t index);                     /* it was published: wakes those who wait for it */
+uint64_t directory_name_hash(const char *name);
+int name_check(const char *name); /* CUE_EINVAL with a trail that says what names are made of */
+
+/* ---- parties and recovery (party.c, recovery.c) ---- */
+static inline uint32_t party_epoch(uint64_t word)
+{
+    return (uint32_t)(word & UINT32_MAX) >> 2;
+}
+static inline int32_t party_pid(uint64_t word)
+{
+    return (int32_t)(word >> 32);
+}
+static inline unsigned party_state(uint64_t word)
+{
+    return (unsigned)word & 3;
+}
+int party_join(struct cue_pool *pool, const char *label);
+void party_leave(struct cue_pool *pool); /* gives everything back first */
+/* Is the party in this slot dead, though it did not leave? Asks the kernel: 0.2 us. `epoch` UINT32_MAX: whoever is there. */
+bool party_dead(struct cue_pool *pool, unsigned slot, uint32_t epoch);
+/* Cleans up after all the dead; how many. Takes long only when somebody has died. */
+unsigned pool_reap(struct cue_pool *pool);
+/* Frees what party `slot` owned, once it is dead or when it is us and leaving. */
+void recovery_sweep(struct cue_pool *pool, unsigned slot, uint32_t epoch);
+
+/* How the channels layer takes part in recovery. It is above this one, which knows only this name; as a reference, so that a
+ * program that is linked with the static library never goes without it. `linked`: a record SENT by a dead party: is it linked
+ * in its lane (keep it) or not (free it)? `party_died`: called once a sweep, first, for what others wait for: receivers and
+ * full lanes of the dead party are woken. */
+struct recovery_hooks {
+    bool (*linked)(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
+    void (*party_died)(struct cue_pool *pool, unsigned slot, uint32_t epoch);
+    void (*party_swept)(void); /* last */
+};
+extern const struct recovery_hooks lane_recovery_hooks; /* channels/lane_recovery.c */
+/* Is this SENT record on its way through a lane that stays? Also if nobody can say. */
+bool recovery_linked(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
+
+/* Types of blocks that are the library's own. */
+enum { POOL_TYPE_SYSTEM = 0x7fff0000, POOL_TYPE_LANE = 0x7fff1000, POOL_TYPE_ACTOR = 0x7fff1001 };
+
+/* ---- deaths, told at once (watch.c) ---- */
+/* One thread a process, started by the first call, sees pidfds of parties and calls back (on that thread, never two at a
+ * time) when the party (slot, epoch) has died or left; soon, and at the latest after a watch period. `arg` of an ended watch
+ * is never used again after watch_end returns. CUE_ELIMIT, CUE_ENOMEM. */
+struct watch;
+int watch_party(struct cue_pool *pool, unsigned slot, uint32_t epoch, void (*died)(void *arg, struct cue_pool *pool, unsigned slot, uint32_t epoch), void *arg, struct watch **out);
+void watch_end(struct watch *watch);
+
+#endif

@@ -1,0 +1,135 @@
+/* What the files of the pool layer tell each other and nobody above needs. */
+#ifndef POOL_PRIVATE_H
+#define POOL_PRIVATE_H
+
+#include "pool_internal.h"
+
+#define relaxed memory_order_relaxed
+#define acquire memory_order_acquire
+#define release memory_order_release
+#define acq_rel memory_order_acq_rel
+#define seq_cst memory_order_seq_cst
+
+static inline bool cas(_Atomic uint64_t *word, uint64_t *expected, uint64_t desired)
+{
+    return atomic_compare_exchange_strong_explicit(word, expected, desired, acq_rel, acquire);
+}
+
+/* What a record says from its first moment on; `granules` of a run, 0 for a slab's block. */
+static inline void record_fill(struct record *rec, const struct fresh *fresh, uint64_t granules)
+{
+    /* relaxed: made readable by the release store of the state word */
+    atomic_store_explicit(&rec->size_word, rec_size_word(fresh->size, granules), relaxed);
+    atomic_store_explicit(&rec->type, fresh->type, relaxed);
+    atomic_store_explicit(&rec->id, fresh->id, relaxed);
+    atomic_store_explicit(&rec->name_hash, fresh->name_hash, relaxed);
+    atomic_store_explicit(&rec->note, fresh->note, relaxed);
+}
+
+/* ---- geometry ---- */
+static inline uint32_t extent_of_granule(const struct cue_pool *pool, uint32_t granule)
+{
+    return granule >> (pool->extent_shift - POOL_GRANULE_SHIFT);
+}
+static inline uint32_t granules_per_extent(const struct cue_pool *pool)
+{
+    return UINT32_C(1) << (pool->extent_shift - POOL_GRANULE_SHIFT);
+}
+static inline uint32_t slab_of_index(const struct cue_pool *pool, uint32_t index)
+{
+    return (index & ~INDEX_R2) >> (pool->slab_shift - 6);
+}
+static inline uint32_t ordinal_of_index(const struct cue_pool *pool, uint32_t index)
+{
+    return index & ((UINT32_C(1) << (pool->slab_shift - 6)) - 1);
+}
+static inline uint32_t first_granule_of_slab(const struct cue_pool *pool, uint32_t slab)
+{
+    return slab << (pool->slab_shift - POOL_GRANULE_SHIFT);
+}
+/* These two do not look whether the meta region is present there. */
+static inline struct record *granule_record(const struct cue_pool *pool, uint32_t granule)
+{
+    char *meta = pool->meta + extent_of_granule(pool, granule) * pool->meta_stride;
+    return (struct record *)(void *)meta + (granule & (granules_per_extent(pool) - 1));
+}
+static inline struct slab *slab_head(const struct cue_pool *pool, uint32_t slab)
+{
+    unsigned shift = pool->extent_shift - pool->slab_shift;
+    char *meta = pool->meta + (slab >> shift) * pool->meta_stride + ((uint64_t)granules_per_extent(pool) << 6);
+    return (struct slab *)(void *)meta + (slab & ((1u << shift) - 1));
+}
+static inline struct record *slab_record(const struct cue_pool *pool, uint32_t slab, uint32_t ordinal)
+{
+    return pool->slab_records + ((uint64_t)slab << (pool->slab_shift - 6)) + ordinal;
+}
+static inline bool extent_meta_present(const struct cue_pool *pool, uint32_t extent)
+{
+    return atomic_load_explicit(&pool->extents[extent].meta, acquire); /* pairs with: extent_adopt */
+}
+/* The record behind an index that this process made itself (a handle): present as long as the pool is mapped. */
+static inline struct record *trusted_record(const struct cue_pool *pool, uint32_t index)
+{
+    return index & INDEX_R2 ? pool->slab_records + (index & ~INDEX_R2) : granule_record(pool, index);
+}
+
+/* ---- owner words of extents and slabs ---- */
+static inline uint64_t owner_cursor(const struct cue_pool *pool)
+{
+    return OWNER_CURSOR | (uint64_t)(pool->self + 1) << 4 | (uint64_t)(pool->epoch & 0xffff) << 16;
+}
+static inline unsigned owner_kind(uint64_t word)
+{
+    return (unsigned)word & 15;
+}
+static inline unsigned owner_party(uint64_t word) /* plus 1 */
+{
+    return (unsigned)(word >> 4) & 0xfff;
+}
+/* May anybody take over what this word says is owned? Cheap: a death that nobody has noticed yet does not show. */
+bool owner_vacant(struct cue_pool *pool, uint64_t word);
+
+/* ---- extent.c ---- */
+/* A run of `granules`, its head record OWNED by us (or SLAB, see slab_make). CUE_ENOMEM. */
+int run_take(struct cue_pool *pool, uint32_t granules, uint32_t align, const struct fresh *fresh, uint32_t *granule);
+/* The same for a slab: `make` is called with the run reserved and commits it or says why not. */
+int run_take_slab(struct cue_pool *pool, int (*make)(struct cue_pool *pool, uint32_t granule, void *arg), void *arg, uint32_t *granule);
+void run_returned(struct cue_pool *pool, uint32_t granule);
+void run_tail_sweep(struct cue_pool *pool, uint32_t granule); /* recovery: a tail of a dead party */
+void run_hint(struct cue_pool *pool, uint32_t granule); /* recovery: this granule's record is free, perhaps nobody knows */
+void extents_give_up(struct cue_pool *pool);          /* all that this process holds */
+int64_t extents_trim(struct cue_pool *pool);          /* bytes of free runs given back to the system */
+void extents_forget(struct cue_pool *pool);           /* in a forked child: they are the parent's */
+struct held_extent *extents_table(void);              /* process memory for EXTENTS_HELD of them, or NULL */
+bool pool_under_pressure(struct cue_pool *pool);      /* somebody has missed room since we last gave up what we hold */
+void pool_count_present(struct cue_pool *pool, int64_t bytes);
+
+/* ---- room.c ---- */
+void room_wake(struct cue_pool *pool); /* those who wait for room look again */
+static inline bool room_awaited(struct cue_pool *pool)
+{
+    return atomic_load_explicit(&pool->header->room, relaxed) & 1; /* a hint */
+}
+
+/* ---- slab.c ---- */
+int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out);
+void slab_returned(struct cue_pool *pool, uint32_t index);
+void slabs_give_up(struct cue_pool *pool);             /* all threads' cursors: at the last close */
+void slabs_give_up_thread(struct cue_pool *pool);      /* this thread's */
+bool slabs_dissolve_empty(struct cue_pool *pool);      /* unowned slabs without a live block become free runs; whether any did */
+void slab_hint(struct cue_pool *pool, uint32_t slab, uint32_t word, uint64_t bits); /* recovery: these are free, perhaps nobody knows */
+
+/* ---- lease.c ---- */
+int lease_more(struct cue_pool *pool, uint32_t index, uint64_t generation); /* one more of a lease that this process holds; CUE_ESTALE */
+uint64_t lease_table_bytes(const struct cue_pool *pool);
+void party_bits_clear(struct cue_pool *pool, struct record *rec, uint32_t index, unsigned slot);
+
+/* ---- directory.c ---- */
+uint64_t directory_slots_for(uint64_t keys, uint32_t *levels);
+bool directory_has(struct cue_pool *pool, struct record *rec, uint32_t index); /* is this kept block found under its key? */
+int directory_check(struct cue_pool *pool, void (*line)(void *arg, const char *fault), void *arg);
+
+/* ---- recovery.c ---- */
+void recovery_rebuild_hints(struct cue_pool *pool);
+
+#endif

@@ -1,0 +1,133 @@
+/* Roles for socket lanes. Both sides of a storm mark each numbered block in a table that the test made in the pool, type 900,
+ * id 1: one byte a number, counted up when it is received. */
+#include "tests/cast/roles.h"
+
+#include <cuelight.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool told(void)
+{
+    struct pollfd p = { .fd = CAST_FD, .events = POLLIN };
+    return poll(&p, 1, 0) > 0 && role_hear() != 0; /* read it: what is unread when we end takes our last words with it */
+}
+
+static int open_lane(char **argv, unsigned how, const char *depth, cue_pool **pool, cue_channel **ch)
+{
+    cue_channel_opts opts = { .linger = CUE_SEC(20), .depth = depth ? (uint32_t)atoi(depth) : 0 };
+    int status = cue_pool_open(argv[2], &(cue_pool_opts){ .flags = CUE_ATTACH }, pool);
+    opts.pool = *pool;
+    for (int i = 0; !status && i < 200; i++) { /* the one before us may just be dying */
+        status = cue_channel_open(argv[1], how, &opts, ch);
+        if (status != CUE_EBUSY)
+            break;
+        status = 0;
+        poll(NULL, 0, 10);
+    }
+    if (status || !*ch)
+        fprintf(stderr, "%s: %s\n", argv[0], cue_trail());
+    return status || !*ch;
+}
+
+/* URL POOL: receives blocks of struct { sender, number } until told and nothing more comes. */
+int role_nng_recv(int argc, char **argv)
+{
+    cue_pool *pool = NULL;
+    cue_channel *ch = NULL;
+    cue_block table;
+    cue_msg m;
+    uint64_t last[64] = { 0 };
+    if (argc < 3 || open_lane(argv, CUE_RECV, NULL, &pool, &ch))
+        return 1;
+    if (cue_block_find(pool, (cue_key){ .type = 900, .id = 1 }, CUE_SEC(5), &table))
+        return 2;
+    role_say('r');
+    for (bool stop = false;;) {
+        int status = cue_channel_recv(ch, &m, CUE_MS(50));
+        if (status == CUE_EEMPTY && (stop = stop || told()))
+            break;
+        if (status == CUE_EEMPTY)
+            continue;
+        if (status) {
+            fprintf(stderr, "nng_recv: %s\n", cue_trail());
+            return 3;
+        }
+        uint64_t numbers[2];
+        if (m.status || m.block.size != sizeof numbers || m.tag >= 64)
+            return 4;
+        memcpy(numbers, m.block.data, sizeof numbers);
+        if (numbers[0] != m.tag || numbers[1] >= table.size)
+            return 5;
+        if (numbers[1] <= last[m.tag])
+            return 6; /* out of order, or twice */
+        last[m.tag] = numbers[1];
+        atomic_fetch_add_explicit((_Atomic unsigned char *)table.data + numbers[1], 1, memory_order_relaxed);
+        cue_msg_release(&m);
+    }
+    cue_block_release(&table);
+    if (cue_channel_close(ch))
+        return 7;
+    cue_pool_close(pool);
+    return 0;
+}
+
+/* URL POOL SENDER FIRST COUNT [DEPTH]: sends blocks numbered from FIRST on, COUNT or until told; says d before it closes. */
+int role_nng_send(int argc, char **argv)
+{
+    cue_pool *pool = NULL;
+    cue_channel *ch = NULL;
+    if (argc < 6 || open_lane(argv, CUE_SEND, argc > 6 ? argv[6] : NULL, &pool, &ch))
+        return 1;
+    uint64_t sender = strtoull(argv[3], NULL, 10), first = strtoull(argv[4], NULL, 10), count = strtoull(argv[5], NULL, 10);
+    role_say('r');
+    for (uint64_t i = 0; i < count && !(i % 64 == 0 && told()); i++) {
+        cue_block b;
+        if (cue_block_alloc(pool, 16, &(cue_block_opts){ .wait = CUE_SEC(20) }, &b))
+            return 2;
+        memcpy(b.data, (uint64_t[]){ sender, first + i }, 16);
+        int status = cue_channel_send(ch, &(cue_msg){ .tag = sender, .move = &b }, CUE_SEC(20));
+        if (status) {
+            fprintf(stderr, "nng_send: %s %s\n", cue_status_name(status), cue_trail());
+            return 3;
+        }
+    }
+    role_say('d');
+    int status = cue_channel_close(ch);
+    if (status)
+        fprintf(stderr, "nng_send: close: %s\n", cue_trail());
+    cue_pool_close(pool);
+    return status ? 4 : 0;
+}
+
+/* URL POOL: listens, says r, waits to be killed. */
+int role_nng_listen(int argc, char **argv)
+{
+    cue_pool *pool = NULL;
+    cue_channel *ch = NULL;
+    if (argc < 3 || open_lane(argv, CUE_RECV, NULL, &pool, &ch))
+        return 1;
+    role_say('r');
+    role_hear();
+    return 0;
+}
+
+/* URL POOL: sends 300 blocks and ends without closing anything. */
+int role_nng_quit(int argc, char **argv)
+{
+    cue_pool *pool = NULL;
+    cue_channel *ch = NULL, *also;
+    if (argc < 3 || open_lane(argv, CUE_SEND, NULL, &pool, &ch))
+        return 1;
+    if (cue_channel_open("inproc://quit", CUE_RECV, &(cue_channel_opts){ .pool = pool }, &also))
+        return 2;
+    for (int i = 0; i < 300; i++) {
+        cue_block b;
+        if (cue_block_alloc(pool, 16, NULL, &b) || cue_channel_send(ch, &(cue_msg){ .move = &b }, CUE_NOW))
+            return 3;
+    }
+    return 0;
+}

@@ -1,0 +1,67 @@
+/* What the crash tests' driver (crash.c) and their operations (ops_*.c) share.
+ *
+ * An operation runs in a process of its own, the victim, between two marks. The stage is everything around it: the driver's own
+ * view of the pool, what it set up, what it finds afterwards.
+ */
+#ifndef CRASH_H
+#define CRASH_H
+
+#include "pool/pool_internal.h"
+
+#include <cuelight/pool.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct stage {
+    const char *pool_name;
+    uint64_t size;
+    cue_pool *pool;     /* the driver's; NULL while it stays away */
+    cue_block block[8]; /* what an operation's callbacks keep */
+    uint64_t number[8];
+    void *other[4];
+    bool killed; /* the victim did not reach its end */
+};
+
+struct victim {
+    const char *pool_name;
+    uint64_t size;
+    cue_pool *pool;
+    cue_block block[8];
+    void *other[4];
+};
+
+struct op {
+    const char *name;
+    uint64_t size;                          /* of the pool */
+    bool alone;                             /* the driver is no party of the pool while the victim runs */
+    bool full;                              /* the pool is full: nobody can work on in it */
+    void (*setup)(struct stage *stage);     /* driver, before the victim starts */
+    void (*prepare)(struct victim *me);     /* victim, before the first mark; it has the pool open unless `alone` */
+    void (*between)(struct stage *stage);   /* driver, while the victim stands at the first mark */
+    void (*act)(struct victim *me);         /* victim: what is cut */
+    void (*meanwhile)(struct stage *stage); /* driver, right after the cut, before anybody cleans up: what must hold even then */
+    /* driver, after the victim's end and its recovery. Did it take effect? 0, 1; -1: no word on that. Gives back what the driver
+     * holds and what belongs to the pool. */
+    int (*verify)(struct stage *stage);
+};
+
+extern const struct op *const op_tables[];
+
+/* Something is wrong at the present point. */
+void wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A status that must be `wanted`. */
+void must_be(int status, int wanted, const char *what);
+#define MUST(call) must_be((call), 0, #call)
+
+void fill(cue_block *b, unsigned seed);
+bool filled(const cue_block *b, unsigned seed);
+
+/* Runs `prepare` of the operation in a process of its own and kills that: leaves a dead party. */
+void leave_dead(struct stage *stage, const char *op_name);
+
+/* storm.c */
+int storm(double seconds);
+int storm_worker(const char *pool, const char *seed);
+
+#endif

@@ -1,0 +1,114 @@
+/* A lane's name, between those who open it and the last one out, who frees it (channels/lane.c). A lease bit a party; `gate` counts opens
+   and has the flag RETIRED.
+     open:   find it KEPT; bit up, still KEPT? gate += 1: RETIRED -> help to free it, bit down, open anew; else it is open
+     close:  bit down; then retire
+     retire: while nobody's bit is up and it is empty: bit up; g = gate; another's bit is up, or not empty -> bit down, look again;
+             CAS gate g -> RETIRED, failed -> look again; free it; bit down
+     recovery of p: retire without counting p's bit; clear p's bit; retire once more: somebody who closed in between saw p's bit
+   Whoever has it open may send (it stays for its messages) and receive.
+
+   Any process may be killed between two steps, the reaper comes then.
+   Checked: a lane that a living party has open, or with messages in it, is never freed; at the end no lane is left without messages.
+   Variants that must fail:
+     -DNO_GATE      retiring does not compare the gate
+     -DNO_LOOK      retiring looks at the bits only before it takes its own lease
+     -DEMPTY_FIRST  it looks whether it is empty before it looks at the bits
+     -DNO_PEEK      who finds a message while its own bit is up leaves without another look: somebody who took the message and closed
+                    meanwhile saw that bit
+     -DONE_RETIRE   recovery does not look again after it has cleared the bit */
+#ifndef KILLS
+#define KILLS 1
+#endif
+#ifndef ROUNDS
+#define ROUNDS 1
+#endif
+#define NP 3
+#define R 2                       /* the reaper's slot */
+#define NL (2*ROUNDS+3)
+bool kept[NL], retired[NL], bit_[NL*NP]; byte gate[NL], msgs[NL];
+byte name, nlanes;
+byte user[NP];                    /* ghost: the lane that this process has open */
+bool dead[NP], fin[NP];
+#define BIT(l,p) bit_[(l)*NP+(p)]
+#define OTHERS(l,me,gone) ((me!=0 && gone!=0 && BIT(l,0)) || (me!=1 && gone!=1 && BIT(l,1)) || (me!=2 && gone!=2 && BIT(l,2)))
+#define USED(l) ((user[0]==(l) && !dead[0]) || (user[1]==(l) && !dead[1]))
+#define NONE 9
+
+inline free_lane(l) { atomic { if :: kept[l] -> assert(!USED(l) && msgs[l]==0); kept[l]=0 :: else fi } }   /* KEPT -> DOOMED, CAS */
+inline retire(l, me, gone) {
+  do
+  :: OTHERS(l, NONE, gone) -> break
+  :: else ->
+     if :: !kept[l] -> break :: else fi;
+#ifndef NO_PEEK
+     if :: msgs[l] -> break :: else fi;                                 /* without a lease: the state is looked at before and after */
+#endif
+     BIT(l,me)=1;                                                       /* lease_take */
+     if :: !kept[l] -> BIT(l,me)=0; break :: else fi;
+     atomic { g=gate[l]; z=retired[l] };
+     if
+     :: z -> free_lane(l); BIT(l,me)=0; break
+     :: else ->
+#ifdef EMPTY_FIRST
+        if :: msgs[l] -> BIT(l,me)=0; goto again :: else fi;
+#endif
+#ifndef NO_LOOK
+        if :: OTHERS(l, me, gone) -> BIT(l,me)=0; goto again :: else fi;
+#endif
+#ifdef NO_PEEK
+        if :: msgs[l] -> BIT(l,me)=0; break :: else fi;
+#elif !defined(EMPTY_FIRST)
+        if :: msgs[l] -> BIT(l,me)=0; goto again :: else fi;
+#endif
+#ifdef NO_GATE
+        if :: atomic { !retired[l] -> retired[l]=1 } ->
+#else
+        if :: atomic { gate[l]==g && !retired[l] -> retired[l]=1 } ->   /* CAS: COMMIT */
+#endif
+              free_lane(l); BIT(l,me)=0; break
+           :: else -> BIT(l,me)=0
+        fi
+     fi;
+again: skip
+  od }
+proctype Proc(byte me) { byte l, n, g; bool z;
+  {
+  do
+  :: n<ROUNDS -> n++;
+     do                                                                 /* open */
+     :: l=name;
+        if
+        :: !kept[l] ->
+           if :: atomic { !kept[name] -> nlanes++; l=nlanes; kept[l]=1; BIT(l,me)=1; gate[l]=0; name=l; user[me]=l } -> break
+              :: else fi
+        :: else ->
+           BIT(l,me)=1;
+           if :: !kept[l] -> BIT(l,me)=0
+              :: else ->
+                 atomic { z=retired[l]; gate[l]++; if :: !z -> user[me]=l :: else fi };
+                 if :: z -> free_lane(l); BIT(l,me)=0 :: else -> break fi
+           fi
+        fi
+     od;
+     if :: msgs[l]++ :: msgs[l]>0 -> atomic { if :: msgs[l]>0 -> msgs[l]-- :: else fi } :: true fi;
+     user[me]=0; BIT(l,me)=0;                                           /* close */
+     retire(l, me, NONE)
+  :: else -> break
+  od; fin[me]=1
+  } unless { dead[me] }; atomic { l=0; n=0; g=0; z=0 } }
+proctype Reaper() { byte l, g, p; bool z, done[2];
+end_w: do
+  :: dead[0] && !done[0] -> p=0; goto sweep
+  :: dead[1] && !done[1] -> p=1;
+sweep:
+     l=1; do :: l<=nlanes -> if :: kept[l] -> retire(l, R, p) :: else fi; l++ :: else -> break od;
+     l=1; do :: l<=nlanes -> BIT(l,p)=0; l++ :: else -> break od;
+#ifndef ONE_RETIRE
+     l=1; do :: l<=nlanes -> if :: kept[l] -> retire(l, R, NONE) :: else fi; l++ :: else -> break od;
+#endif
+     atomic { done[p]=1; p=0; l=0; g=0; z=0 }
+  od }
+proctype Adv() { byte k; end_a: do :: k<KILLS -> atomic { k++; if :: !fin[0] -> dead[0]=1 :: !fin[1] -> dead[1]=1 fi } :: break od }
+byte e;
+init { atomic { run Proc(0); run Proc(1); run Reaper(); run Adv() };
+  timeout -> atomic { e=1; do :: e<=nlanes -> assert(!kept[e] || msgs[e]>0); e++ :: else -> break od } }

@@ -1,0 +1,406 @@
+/* What comes through a socket may be garbage, may lie, may be too much, may vanish: no crash, no loss for others, and it is
+ * counted. The hostile side speaks through NNG itself, or through a bare socket.
+ * budget: 90 s */
+#include "tests/harness.h"
+
+#include "channels/nng/nng_internal.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <cuelight.h>
+#include <nng/nng.h>
+#include <nng/protocol/pipeline0/push.h>
+#include <sys/un.h>
+
+static const char *name;
+static char folder[40], url[120], path[100];
+static cue_pool *pool;
+static cue_channel *receiver;
+static nng_socket hostile;
+static uint64_t seed = 77;
+
+static uint32_t draw(uint32_t below)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((seed >> 33) % below);
+}
+
+static void set_up(void)
+{
+    strcpy(folder, "/tmp/cuetest-XXXXXX");
+    cr_assert(mkdtemp(folder) != NULL);
+    name = test_name("hostile");
+    snprintf(path, sizeof path, "%s/lane", folder);
+    snprintf(url, sizeof url, "ipc://%s", path);
+    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 8 << 20, .flags = CUE_CREATE }, &pool));
+    CUE_MUST(cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .pool = pool, .max = 100000 }, &receiver));
+    cr_assert(eq(int, nng_push0_open(&hostile), 0));
+    cr_assert(eq(int, nng_dial(hostile, url, NULL, 0), 0));
+}
+
+static void tear_down(void)
+{
+    cue_pool_info info;
+    nng_close(hostile);
+    cr_assert(eq(int, cue_channel_close(receiver), 0));
+    cr_assert(eq(int, cue_pool_check(pool, false, NULL, NULL), 0));
+    cr_assert(eq(int, cue_pool_stat(pool, &info), 0));
+    cr_assert(eq(u64, info.blocks, 0));
+    cue_pool_close(pool);
+    cr_assert(eq(int, rmdir(folder), 0));
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
+TestSuite(nng_hostile, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static cue_channel_info stat_of(cue_channel *ch)
+{
+    cue_channel_info info;
+    CUE_MUST(cue_channel_stat(ch, &info));
+    return info;
+}
+
+static void throw_bytes(const void *bytes, size_t size)
+{
+    nng_msg *m;
+    cr_assert(eq(int, nng_msg_alloc(&m, size), 0));
+    memcpy(nng_msg_body(m), bytes, size);
+    cr_assert(eq(int, nng_sendmsg(hostile, m, 0), 0));
+}
+
+/* Takes what there is until nothing comes for a moment; how many messages. */
+static int drain(void)
+{
+    cue_msg m;
+    int count = 0, status;
+    while ((status = cue_channel_recv(receiver, &m, CUE_MS(60))) != CUE_EEMPTY) {
+        count += status == 0;
+        cue_msg_release(&m);
+    }
+    return count;
+}
+
+/* Drains until a count of the receiver has come to `value`, or for long enough. */
+#define counted(field, value)                                                                                                              \
+    do {                                                                                                                                   \
+        for (int tries_ = 0; tries_ < 100 && stat_of(receiver).field < (value); tries_++)                                                  \
+            cr_assert(eq(int, drain(), 0));                                                                                                \
+        cr_assert(eq(u64, stat_of(receiver).field, (value)));                                                                              \
+    } while (0)
+
+/* An honest sender still gets through. */
+static void others_are_served(void)
+{
+    cue_channel *s;
+    CUE_MUST(cue_channel_open(url, CUE_SEND, &(cue_channel_opts){ .pool = pool, .linger = CUE_SEC(5) }, &s));
+    for (uint64_t i = 0; i < 50; i++) {
+        cue_msg m;
+        cue_block b;
+        CUE_MUST(cue_block_alloc(pool, 8, NULL, &b));
+        CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = 1000 + i, .move = &b }, CUE_SEC(5)));
+        CUE_MUST(cue_channel_recv(receiver, &m, CUE_SEC(5)));
+        cr_assert(eq(u64, m.tag, 1000 + i));
+        cue_msg_release(&m);
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+}
+
+/* A hostile peer that knows the protocol: a party of the pool with a cell. */
+struct liar {
+    cue_block cell_block;
+    struct cell *cell;
+    struct wire_head head;
+    uint8_t pool[CUE_DESC_MAX];
+};
+
+static void liar_make(struct liar *liar, uint64_t channel)
+{
+    struct block_ref ref;
+    CUE_MUST(cue_block_alloc(pool, sizeof(struct cell), &(cue_block_opts){ .flags = CUE_ZERO }, &liar->cell_block));
+    CUE_MUST(handle_open(&liar->cell_block, &ref));
+    atomic_store(&ref.rec->type, POOL_TYPE_CELL);
+    liar->cell = liar->cell_block.data;
+    liar->cell->channel = channel;
+    liar->head = (struct wire_head){ .kind = WIRE_HELLO,
+                                     .channel = channel,
+                                     .incarnation = 1,
+                                     .number = 1,
+                                     .cell = ref.index,
+                                     .cell_generation = ref.generation,
+                                     .pool = liar->pool };
+    liar->head.pool_bytes = (size_t)CUE_MUST(cue_pool_encode(pool, liar->pool, sizeof liar->pool));
+}
+
+static void throw_head(const struct wire_head *head)
+{
+    char bytes[WIRE_HEAD_MAX];
+    throw_bytes(bytes, wire_write_head(head, bytes, sizeof bytes));
+}
+
+static void throw_item(struct liar *liar, const struct wire_item *item)
+{
+    static char bytes[4096];
+    struct wire_head head = liar->head;
+    head.kind = WIRE_BATCH;
+    head.count = 1;
+    size_t used = wire_write_head(&head, bytes, sizeof bytes);
+    used += wire_write_item(item, bytes + used, sizeof bytes - used);
+    throw_bytes(bytes, used);
+    liar->head.number++;
+}
+
+Test(nng_hostile, garbage_is_counted_and_forgotten)
+{
+    for (int i = 0; i < 3000; i++) {
+        unsigned char bytes[200];
+        size_t size = draw(sizeof bytes);
+        for (size_t j = 0; j < size; j++)
+            bytes[j] = (unsigned char)(draw(4) ? draw(256) : 0x90 + draw(12));
+        throw_bytes(bytes, size);
+        if (i % 100 == 99)
+            cr_assert(eq(int, drain(), 0));
+    }
+    counted(refused, 3000);
+    others_are_served();
+}
+
+Test(nng_hostile, every_flip_of_an_honest_packet)
+{
+    struct liar liar;
+    static char bytes[600];
+    liar_make(&liar, 4711);
+    throw_head(&liar.head);
+    for (int i = 0; i < 100 && !atomic_load(&liar.cell->word); i++)
+        drain();
+    cr_assert(eq(u32, cell_incarnation(atomic_load(&liar.cell->word)), 1));
+    struct wire_head head = liar.head;
+    head.kind = WIRE_BATCH;
+    head.count = 3;
+    size_t used = wire_write_head(&head, bytes, sizeof bytes);
+    used += wire_write_item(&(struct wire_item){ .what = WIRE_BYTES, .type = 1, .has_bytes = true, .bytes = "hello", .nbytes = 5 },
+                            bytes + used, sizeof bytes - used);
+    used += wire_write_item(&(struct wire_item){ .what = WIRE_MOVED, .index = 77, .generation = 5, .tag = 9 }, bytes + used,
+                            sizeof bytes - used);
+    used += wire_write_item(&(struct wire_item){ .what = WIRE_VIEWED, .index = 77, .generation = 5, .size = 10, .from = { 1, 2, 3, 4 } },
+                            bytes + used, sizeof bytes - used);
+    for (size_t at = 0; at < used; at++)
+        for (int bit = 0; bit < 8; bit++) {
+            bytes[at] ^= (char)(1 << bit);
+            throw_bytes(bytes, used);
+            bytes[at] ^= (char)(1 << bit);
+            if (bit == 7)
+                drain();
+        }
+    for (size_t cut = 0; cut < used; cut++)
+        throw_bytes(bytes, cut);
+    drain();
+    cr_assert(gt(u64, stat_of(receiver).refused, used));
+    cue_block_release(&liar.cell_block);
+    others_are_served();
+}
+
+Test(nng_hostile, lies_about_blocks_never_give_or_take_a_foreign_one)
+{
+    struct liar liar;
+    struct block_ref ref;
+    cue_block victim;
+    cue_msg m;
+    liar_make(&liar, 4712);
+    throw_head(&liar.head);
+    CUE_MUST(cue_block_alloc(pool, 100, NULL, &victim));
+    memset(victim.data, 'v', 100);
+    CUE_MUST(handle_open(&victim, &ref));
+    for (uint32_t i = 0; i < 300; i++) { /* the victim's index, the cell's own, and anything else, as if it were on its way */
+        uint32_t index = i % 3 == 0 ? ref.index : i % 3 == 1 ? liar.head.cell : draw(UINT32_MAX);
+        throw_item(&liar, &(struct wire_item){ .what = WIRE_MOVED, .index = index, .generation = i < 200 ? ref.generation : draw(1000) });
+        if (i % 50 == 49)
+            cr_assert(eq(int, drain(), 0));
+    }
+    counted(dropped, 300);
+    for (uint32_t i = 0; i < 50; i++) { /* parts that the block does not have; a view of a live block is not a lie */
+        throw_item(&liar, &(struct wire_item){ .what = WIRE_VIEWED,
+                                               .index = ref.index,
+                                               .generation = ref.generation,
+                                               .offset = draw(2) ? UINT64_MAX - draw(200) : 101 + draw(1000),
+                                               .size = draw(2) ? UINT64_MAX : 1 });
+        CUE_MUST(cue_channel_recv(receiver, &m, CUE_SEC(5)));
+        cr_assert(eq(int, m.status, CUE_ESTALE));
+        cr_assert(eq(ptr, m.block.data, NULL));
+        cue_msg_release(&m);
+    }
+    throw_item(&liar, &(struct wire_item){ .what = WIRE_VIEWED, .index = ref.index, .generation = ref.generation + 1, .size = 1 });
+    CUE_MUST(cue_channel_recv(receiver, &m, CUE_SEC(5)));
+    cr_assert(eq(int, m.status, CUE_ESTALE));
+    cue_msg_release(&m);
+    cue_block_info info;
+    cr_assert(eq(int, cue_block_stat(&victim, &info), 0));
+    cr_assert(eq(u32, info.state, CUE_BLOCK_OWNED));
+    cr_assert(eq(int, ((char *)victim.data)[99], 'v'));
+    cue_block_release(&victim);
+    cue_block_release(&liar.cell_block);
+    others_are_served();
+}
+
+Test(nng_hostile, a_hello_that_lies_makes_nobody_write_into_a_foreign_block)
+{
+    struct liar liar;
+    struct block_ref ref;
+    cue_block victim;
+    liar_make(&liar, 4713);
+    CUE_MUST(cue_block_alloc(pool, sizeof(struct cell), NULL, &victim));
+    memset(victim.data, 0x55, sizeof(struct cell));
+    CUE_MUST(handle_open(&victim, &ref));
+    struct wire_head head = liar.head;
+    head.cell = ref.index;
+    head.cell_generation = ref.generation;
+    throw_head(&head); /* no cell */
+    atomic_store(&ref.rec->type, POOL_TYPE_CELL);
+    throw_head(&head); /* another channel's */
+    head = liar.head;
+    head.cell_generation++;
+    throw_head(&head);
+    head = liar.head;
+    head.pool_bytes -= 3;
+    throw_head(&head);
+    head = liar.head;
+    head.number = UINT64_MAX;
+    throw_head(&head);
+    head = liar.head;
+    head.incarnation = UINT32_MAX;
+    throw_head(&head);
+    counted(refused, 6);
+    for (size_t i = 0; i < sizeof(struct cell); i++)
+        cr_assert(eq(int, ((char *)victim.data)[i], 0x55));
+    cr_assert(eq(u64, atomic_load(&liar.cell->word), 0));
+    cue_block_release(&victim);
+    cue_block_release(&liar.cell_block);
+    others_are_served();
+}
+
+Test(nng_hostile, a_sender_from_another_host_is_said_and_takes_nothing_away)
+{
+    struct liar liar;
+    cue_msg m;
+    liar_make(&liar, 4714);
+    uint64_t host;
+    memcpy(&host, liar.pool + 16, 8);
+    host++;
+    memcpy(liar.pool + 16, &host, 8);
+    throw_head(&liar.head);
+    cr_assert(eq(int, cue_channel_recv(receiver, &m, CUE_SEC(5)), CUE_EREMOTE));
+    cr_assert(ne(int, strstr(cue_trail(), "cannot be taken") != NULL, 0), "%s", cue_trail());
+    throw_head(&liar.head); /* once is enough */
+    counted(refused, 2);
+    cue_block_release(&liar.cell_block);
+    others_are_served();
+}
+
+Test(nng_hostile, gaps_and_repetitions_in_the_sequence_are_seen)
+{
+    struct liar liar;
+    liar_make(&liar, 4715);
+    throw_head(&liar.head);
+    struct wire_item item = { .what = WIRE_BYTES, .type = 1, .has_bytes = true, .bytes = "x", .nbytes = 1 };
+    throw_item(&liar, &item); /* 1 */
+    throw_item(&liar, &item); /* 2 */
+    liar.head.number = 1;
+    throw_item(&liar, &item); /* 1 again */
+    liar.head.number = 10;
+    throw_item(&liar, &item);
+    liar.head.incarnation++; /* never said hello */
+    throw_item(&liar, &item);
+    int got = 0;
+    for (int i = 0; i < 100 && got < 3; i++)
+        got += drain();
+    cr_assert(eq(int, got + drain(), 3));
+    cr_assert(eq(u64, stat_of(receiver).gaps, 7));
+    cr_assert(eq(u64, cell_number(atomic_load(&liar.cell->word)), 10));
+    cue_block_release(&liar.cell_block);
+    others_are_served();
+}
+
+Test(nng_hostile, more_peers_than_the_table_has)
+{
+    static struct liar liars[400];
+    for (unsigned i = 0; i < 400; i++) {
+        liar_make(&liars[i], 10000 + i);
+        throw_head(&liars[i].head);
+        if (i % 50 == 49)
+            drain();
+    }
+    others_are_served();
+    for (unsigned i = 0; i < 400; i++)
+        cue_block_release(&liars[i].cell_block);
+}
+
+Test(nng_hostile, a_message_that_claims_to_be_huge_costs_only_its_connection)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    strcpy(to.sun_path, path);
+    cr_assert(eq(int, connect(fd, (struct sockaddr *)&to, sizeof to), 0));
+    static const unsigned char hello[] = { 0, 'S', 'P', 0, 0, 0x50, 0, 0 }, huge[] = { 1, 0, 0, 0, 2, 0, 0, 0, 0 };
+    unsigned char back[8];
+    cr_assert(eq(int, (int)write(fd, hello, sizeof hello), (int)sizeof hello));
+    cr_assert(eq(int, (int)recv(fd, back, sizeof back, MSG_WAITALL), 8));
+    cr_assert(eq(int, (int)write(fd, huge, sizeof huge), (int)sizeof huge));
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    cr_assert(eq(int, poll(&p, 1, test_ms(5000)), 1));
+    cr_assert(le(int, (int)recv(fd, back, sizeof back, 0), 0)); /* thrown out */
+    close(fd);
+    static char big[200000];
+    nng_socket other;
+    cr_assert(eq(int, nng_push0_open(&other), 0));
+    cr_assert(eq(int, nng_dial(other, url, NULL, 0), 0));
+    nng_msg *m;
+    cr_assert(eq(int, nng_msg_alloc(&m, sizeof big), 0));
+    cr_assert(eq(int, nng_sendmsg(other, m, 0), 0)); /* above the receiver's limit */
+    drain();
+    nng_close(other);
+    others_are_served();
+}
+
+Test(nng_hostile, clients_that_connect_and_vanish_do_not_end_the_service)
+{
+    for (int i = 0; i < 300; i++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        struct sockaddr_un to = { .sun_family = AF_UNIX };
+        strcpy(to.sun_path, path);
+        int status = connect(fd, (struct sockaddr *)&to, sizeof to);
+        if (status == 0 && i % 3)
+            send(fd, "\0SP\0\0\x50\0\0", (size_t)(i % 9), MSG_NOSIGNAL); /* some of the greeting, or all of it */
+        close(fd);
+        if (i % 100 == 50)
+            others_are_served();
+    }
+    others_are_served();
+}
+
+Test(nng_hostile, a_sender_survives_receivers_that_vanish_in_the_handshake)
+{
+    char where[120], at[110];
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    snprintf(at, sizeof at, "%s/other", folder);
+    snprintf(where, sizeof where, "ipc://%s", at);
+    strcpy(to.sun_path, at);
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    cr_assert(eq(int, bind(listener, (struct sockaddr *)&to, sizeof to), 0));
+    cr_assert(eq(int, listen(listener, 5), 0));
+    cue_channel *s, *r;
+    CUE_MUST(cue_channel_open(where, CUE_SEND, &(cue_channel_opts){ .pool = pool, .linger = CUE_SEC(5) }, &s));
+    CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = 5, .data = "x", .size = 1 }, CUE_NOW));
+    for (int i = 0; i < 3; i++) { /* NNG dials no more after the first; the lane does */
+        struct pollfd p = { .fd = listener, .events = POLLIN };
+        cr_assert(eq(int, poll(&p, 1, test_ms(5000)), 1), "attempt %d", i);
+        close(accept(listener, NULL, NULL));
+    }
+    close(listener);
+    unlink(at);
+    CUE_MUST(cue_channel_open(where, CUE_RECV, &(cue_channel_opts){ .pool = pool }, &r));
+    cue_msg m;
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(10)));
+    cr_assert(eq(u64, m.tag, 5));
+    cue_msg_release(&m);
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}

@@ -1,0 +1,185 @@
+/* Socket lanes under SIGKILL: every block is delivered at most once, and at least once but for what the killed had in hand.
+ * budget: 120 s */
+#include "tests/harness.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <cuelight.h>
+
+enum { NUMBERS = 1 << 21, KILLS = 25, DEPTH = 200, SPAN = NUMBERS / (2 * KILLS + 4) /* numbers of one sender */ };
+
+static const char *name;
+static char url[120], folder[40];
+static cue_pool *pool;
+static cue_block table;
+static uint64_t seed;
+
+static uint32_t draw(uint32_t below)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((seed >> 33) % below);
+}
+
+static void set_up(void)
+{
+    strcpy(folder, "/tmp/cuetest-XXXXXX");
+    cr_assert(mkdtemp(folder) != NULL);
+    name = test_name("storm");
+    snprintf(url, sizeof url, "ipc://%s/lane", folder);
+    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 16 << 20, .flags = CUE_CREATE }, &pool));
+    CUE_MUST(cue_block_alloc(pool, NUMBERS, &(cue_block_opts){ .type = 900, .id = 1, .flags = CUE_KEEP | CUE_ZERO }, &table));
+}
+
+static void tear_down(void)
+{
+    cr_assert(eq(int, cue_block_free(&table), 0));
+    cue_pool_close(pool);
+    unlink(url + strlen("ipc://"));
+    rmdir(folder);
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
+TestSuite(nng_storm, .init = set_up, .fini = tear_down, .timeout = 110);
+
+static struct cast start_sender(uint64_t sender, uint64_t first, unsigned most)
+{
+    char id[24], from[24], depth[24], count[24];
+    snprintf(id, sizeof id, "%lu", sender);
+    snprintf(from, sizeof from, "%lu", first);
+    snprintf(depth, sizeof depth, "%d", DEPTH);
+    snprintf(count, sizeof count, "%u", most);
+    return cast_start("nng_send", url, name, id, from, count, depth);
+}
+
+static unsigned char at(uint64_t number)
+{
+    return ((unsigned char *)table.data)[number];
+}
+
+/* Of the numbers from `first` on: the highest that came; how many below it did not; and fails if one came twice. */
+static uint64_t missing(uint64_t first, uint64_t end, uint64_t *highest)
+{
+    uint64_t gone = 0;
+    *highest = first;
+    for (uint64_t i = first; i < end; i++) {
+        cr_assert(le(int, at(i), 1), "block %lu was delivered %d times", i, at(i));
+        if (at(i))
+            *highest = i;
+    }
+    for (uint64_t i = first; i < *highest; i++)
+        gone += !at(i);
+    return gone;
+}
+
+static void nothing_is_left(void)
+{
+    cue_pool_info info;
+    cr_assert(eq(int, cue_pool_check(pool, true, NULL, NULL), 0));
+    cr_assert(eq(int, cue_pool_stat(pool, &info), 0));
+    cr_assert(eq(u64, info.blocks, 1), "%lu blocks", info.blocks);
+    cr_assert(eq(u64, info.in_flight, 0));
+}
+
+Test(nng_storm, killed_receivers_lose_only_what_they_had_in_hand)
+{
+    seed = 1001;
+    struct cast sender = start_sender(1, 1, NUMBERS - 1), receiver = cast_start("nng_recv", url, name);
+    cr_assert(eq(int, cast_hear(&sender, 20000), 'r'));
+    for (int kill = 0; kill < KILLS; kill++) {
+        cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
+        poll(NULL, 0, (int)draw(40)); /* a random moment, not a wait for something */
+        cr_assert(eq(int, cast_kill(&receiver), CAST_SIGNALLED + SIGKILL));
+        receiver = cast_start("nng_recv", url, name);
+    }
+    cast_say(&sender, 'q');
+    cr_assert(eq(int, cast_hear(&sender, 30000), 'd'));
+    cr_assert(eq(int, cast_wait(&sender, 30000), 0));
+    cast_say(&receiver, 'q');
+    cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
+    cr_assert(eq(int, cast_wait(&receiver, 20000), 0));
+    uint64_t highest, gone = missing(1, NUMBERS, &highest);
+    printf("receivers: %d kills, %lu messages, %lu were in the hand of a killed one\n", KILLS, highest, gone);
+    cr_assert(gt(u64, highest, 1000));
+    cr_assert(le(u64, gone, KILLS));
+    nothing_is_left();
+}
+
+Test(nng_storm, killed_senders_leave_no_block_and_no_double)
+{
+    seed = 2002;
+    uint64_t sum = 0, first = 1;
+    struct cast receiver = cast_start("nng_recv", url, name);
+    cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
+    for (int kill = 0; kill < KILLS; kill++, first += SPAN) {
+        struct cast sender = start_sender((uint64_t)kill + 1, first, SPAN);
+        uint64_t highest;
+        cr_assert(eq(int, cast_hear(&sender, 20000), 'r'));
+        poll(NULL, 0, 5 + (int)draw(40));
+        int end = cast_kill(&sender);
+        cr_assert(end == CAST_SIGNALLED + SIGKILL || end == 0, "%d", end); /* it may have been through already */
+        cr_assert(le(u64, missing(first, first + SPAN, &highest), DEPTH)); /* at most its window went with it */
+        sum += highest - first;
+    }
+    cast_say(&receiver, 'q');
+    cr_assert(eq(int, cast_wait(&receiver, 20000), 0));
+    printf("senders: %d kills, %lu messages\n", KILLS, sum);
+    cr_assert(gt(u64, sum, 1000));
+    nothing_is_left();
+}
+
+Test(nng_storm, both_sides_killed_at_random)
+{
+    seed = 3003;
+    enum { LANES = 2 };
+    uint64_t first = 1, id = 1, received = 0;
+    struct cast receiver = cast_start("nng_recv", url, name), senders[LANES];
+    int kills = 0;
+    for (int i = 0; i < LANES; i++)
+        senders[i] = start_sender(id++, first, SPAN), first += SPAN;
+    cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
+    for (; kills < 2 * KILLS; kills++) {
+        poll(NULL, 0, (int)draw(40));
+        unsigned who = draw(LANES + 1);
+        if (who == LANES) {
+            cr_assert(eq(int, cast_kill(&receiver), CAST_SIGNALLED + SIGKILL));
+            receiver = cast_start("nng_recv", url, name);
+            cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
+        } else {
+            int end = cast_kill(&senders[who]);
+            cr_assert(end == CAST_SIGNALLED + SIGKILL || end == 0, "%d", end); /* it may have been through already */
+            senders[who] = start_sender(id++, first, SPAN);
+            first += SPAN;
+        }
+    }
+    for (int i = 0; i < LANES; i++) {
+        cast_say(&senders[i], 'q');
+        cr_assert(eq(int, cast_wait(&senders[i], 30000), 0));
+    }
+    cast_say(&receiver, 'q');
+    cr_assert(eq(int, cast_wait(&receiver, 20000), 0));
+    for (uint64_t i = 0; i < NUMBERS; i++)
+        received += at(i);
+    printf("both: %d kills, %lu messages\n", kills, received);
+    cr_assert(gt(u64, received, 1000));
+    nothing_is_left();
+}
+
+Test(nng_storm, senders_that_exit_without_closing_leave_nothing)
+{
+    cue_channel *r;
+    cue_msg m;
+    int received = 0;
+    CUE_MUST(cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .pool = pool }, &r));
+    for (int i = 0; i < 30; i++) {
+        struct cast quitter = cast_start("nng_quit", url, name);
+        while (cue_channel_recv(r, &m, CUE_MS(20)) == 0) {
+            received++;
+            cue_msg_release(&m);
+        }
+        cr_assert(eq(int, cast_wait(&quitter, 20000), 0));
+    }
+    while (cue_channel_recv(r, &m, CUE_MS(20)) == 0)
+        cue_msg_release(&m);
+    cr_assert(eq(int, cue_channel_close(r), 0));
+    nothing_is_left();
+}

@@ -1,0 +1,175 @@
+/* One pool, many threads of one process: alloc and free across threads, leases that count, keys that collide. */
+#include "tests/harness.h"
+
+#include <cuelight/pool.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { MIB = 1 << 20, THREADS = 4, ROUNDS = 20000, SLOTS = 64 };
+
+static cue_pool *pool;
+static const char *name;
+
+static void open_pool(void)
+{
+    name = test_name("threads");
+    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 64 * MIB }, &pool));
+}
+
+static void print_fault(void *arg, const char *fault)
+{
+    (void)arg;
+    fprintf(stderr, "fault: %s\n", fault);
+}
+
+static void close_pool(void)
+{
+    cue_pool_info info;
+    cr_assert(eq(int, cue_pool_check(pool, false, print_fault, NULL), 0));
+    CUE_MUST(cue_pool_stat(pool, &info));
+    cr_assert(eq(u64, info.blocks, 0));
+    cue_block all;
+    CUE_MUST(cue_block_alloc(pool, 64 * MIB, NULL, &all)); /* what the threads held was given up when they ended */
+    cue_block_release(&all);
+    cue_pool_close(pool);
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
+TestSuite(threads, .init = open_pool, .fini = close_pool);
+
+static void run(void *(*body)(void *))
+{
+    pthread_t threads[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++)
+        cr_assert(eq(int, pthread_create(&threads[i], NULL, body, (void *)i), 0));
+    for (int i = 0; i < THREADS; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        cr_assert(eq(ptr, failed, NULL));
+    }
+}
+
+/* Blocks wander: each slot is filled by one thread and freed by any. */
+static struct {
+    pthread_mutex_t lock;
+    cue_block block;
+} slots[SLOTS];
+
+static void *wander(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg + 1;
+    for (int round = 0; round < ROUNDS; round++) {
+        seed = seed * 1664525 + 1013904223;
+        unsigned which = (seed >> 8) % SLOTS;
+        size_t size = seed >> 30 ? 1 + (seed >> 4) % 3000 : 1 + (seed >> 4) % 60000;
+        cue_block fresh, old;
+        if (cue_block_alloc(pool, size, NULL, &fresh))
+            continue;
+        memset(fresh.data, (int)(seed & 0xff), size);
+        pthread_mutex_lock(&slots[which].lock);
+        old = slots[which].block;
+        slots[which].block = fresh;
+        pthread_mutex_unlock(&slots[which].lock);
+        if (old.data && (((unsigned char *)old.data)[0] != ((unsigned char *)old.data)[old.size - 1] || cue_block_release(&old)))
+            return (void *)1;
+    }
+    return NULL;
+}
+
+Test(threads, allocate_and_free_each_others_blocks)
+{
+    for (int i = 0; i < SLOTS; i++)
+        pthread_mutex_init(&slots[i].lock, NULL);
+    run(wander);
+    for (int i = 0; i < SLOTS; i++)
+        cue_block_release(&slots[i].block);
+}
+
+static cue_block shared;
+
+static void *lease(void *arg)
+{
+    (void)arg;
+    for (int round = 0; round < ROUNDS; round++) {
+        cue_block view;
+        if (cue_block_find(pool, (cue_key){ .type = 1, .id = 1 }, CUE_NOW, &view) || ((char *)view.data)[63] != 7 || cue_block_release(&view))
+            return (void *)1;
+    }
+    return NULL;
+}
+
+Test(threads, share_one_lease)
+{
+    CUE_MUST(cue_block_alloc(pool, 64, &(cue_block_opts){ .type = 1, .id = 1 }, &shared));
+    memset(shared.data, 7, 64);
+    CUE_MUST(cue_block_publish(&shared, 0));
+    cue_block_release(&shared);
+    run(lease);
+    cue_block_info info;
+    CUE_MUST(cue_block_find(pool, (cue_key){ .type = 1, .id = 1 }, CUE_NOW, &shared));
+    CUE_MUST(cue_block_stat(&shared, &info));
+    cr_assert(eq(u32, info.leases, 1));
+    CUE_MUST(cue_block_free(&shared));
+}
+
+static _Atomic int published;
+
+/* All want the same few keys: each is taken by one at a time. */
+static void *collide(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg + 1;
+    for (int round = 0; round < ROUNDS / 4; round++) {
+        seed = seed * 1664525 + 1013904223;
+        cue_block_opts opts = { .type = 2, .id = 1 + (seed >> 12) % 3 };
+        cue_block made, found;
+        int status = cue_block_alloc(pool, 100, &opts, &made);
+        if (status == CUE_EEXIST || status == CUE_EBUSY) {
+            if (cue_block_find(pool, (cue_key){ opts.type, opts.id, NULL }, CUE_NOW, &found) == 0) {
+                if (*(uint64_t *)found.data != opts.id)
+                    return (void *)1;
+                cue_block_free(&found); /* one of those who try does it */
+            }
+            continue;
+        }
+        if (status)
+            return (void *)2;
+        *(uint64_t *)made.data = opts.id;
+        if (cue_block_publish(&made, 0))
+            return (void *)3;
+        atomic_fetch_add_explicit(&published, 1, memory_order_relaxed); /* a count */
+        cue_block_release(&made);
+    }
+    return NULL;
+}
+
+Test(threads, take_a_key_one_at_a_time)
+{
+    run(collide);
+    cr_assert(gt(int, atomic_load_explicit(&published, memory_order_relaxed), 100));
+    for (uint64_t id = 1; id <= 3; id++) {
+        cue_block found;
+        if (cue_block_find(pool, (cue_key){ 2, id, NULL }, CUE_NOW, &found) == 0) {
+            cue_block_free(&found);
+            cr_assert(eq(int, cue_block_find(pool, (cue_key){ 2, id, NULL }, CUE_NOW, NULL), CUE_ENOENT), "a key was taken twice");
+        }
+    }
+}
+
+static void *wait_for_room(void *arg)
+{
+    (void)arg;
+    for (int round = 0; round < 50; round++) {
+        cue_block b;
+        if (cue_block_alloc(pool, 24 * MIB, &(cue_block_opts){ .wait = CUE_SEC(30) }, &b) || cue_block_release(&b))
+            return (void *)1;
+    }
+    return NULL;
+}
+
+Test(threads, wait_for_room_and_all_get_it)
+{
+    run(wait_for_room);
+}

@@ -1,0 +1,129 @@
+"""Each test makes pools of its own, under a prefix of this run's, and leaves none of them in /dev/shm."""
+
+import faulthandler
+import gc
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+os.environ.setdefault("CUE_PREFIX", f"t-python-{os.getpid()}")  # before the library reads it
+
+import pytest
+from hypothesis import settings
+
+import cuelight as cue
+
+SHM = Path("/dev/shm")
+settings.register_profile("here", deadline=None, database=None, print_blob=True)
+settings.load_profile("here")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "seconds(n): how long a test may take, 40 without")
+
+
+_numbers = itertools.count()
+
+
+def objects() -> list[str]:
+    """The shared objects of this run."""
+    return sorted(p.name for p in SHM.glob(os.environ["CUE_PREFIX"] + ".*"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    gc.collect()
+    left = objects()
+    for name in left:
+        (SHM / name).unlink(missing_ok=True)
+    assert left == []
+
+
+@pytest.fixture(autouse=True)
+def bounded(request):
+    """A test that hangs fails after 40 s (or as its mark says); one that cannot even run a signal handler ends the run."""
+    mark = request.node.get_closest_marker("seconds")
+    seconds = mark.args[0] if mark else 40
+
+    def late(*_):
+        raise AssertionError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    faulthandler.dump_traceback_later(seconds + 20, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def name(request) -> str:
+    """A pool's name, of this test alone."""
+    test = re.sub(r"[^A-Za-z0-9_]", "_", request.node.name)[:30]
+    return f"{test}-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def pool(name):
+    with cue.Pool(name, "64MiB") as pool:
+        yield pool
+        if not pool.closed:
+            assert pool.check(repair=True) == []
+            pool.destroy()
+
+
+class Child:
+    """Another Python that runs a piece of code; its pool and arguments are in sys.argv[1:]."""
+
+    def __init__(self, code: str, *args: object, **options) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        return self.process.stdout.readline().strip()
+
+    def go(self, text: str = "go") -> None:
+        """Gives it a line to read."""
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def end(self, code: int = 0, timeout: float = 30) -> str:
+        """The rest of what it prints; it must end with this exit code and without a word on stderr."""
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise AssertionError(f"the child hangs\n{out}\n{err}") from None
+        assert self.process.returncode == code, f"exit code {self.process.returncode}\n{out}\n{err}"
+        assert err == "", err
+        return out.strip()
+
+
+@pytest.fixture
+def child():
+    children = []
+
+    def start(code: str, *args: object, **options) -> Child:
+        children.append(Child(code, *args, **options))
+        return children[-1]
+
+    yield start
+    for one in children:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()

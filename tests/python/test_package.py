@@ -1,0 +1,160 @@
+"""The package as it is shipped: stubs and texts that say what is there, style, sanitizers."""
+
+import ast
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cuelight as cue
+from cuelight import _core
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SOURCE = ROOT / "bindings" / "python"
+
+
+def stub() -> dict[str, ast.AST]:
+    text = Path(cue.__file__).with_name("_core.pyi").read_text()
+    return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+PUBLIC = [getattr(cue, name) for name in cue.__all__ if getattr(getattr(cue, name), "__module__", "") == "cuelight._core"]
+
+
+def parameters(node: ast.FunctionDef) -> list[str]:
+    a = node.args
+    return [x.arg for x in (*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs)]
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda t: t.__name__)
+def test_stubs_say_what_is_there(thing):
+    node = stub()[thing.__name__]
+    if inspect.isclass(thing):
+        members = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
+        there = {n for n in vars(thing) if not n.startswith("_")}
+        assert there == {n for n in members if not n.startswith("_")}
+        for special in ("__enter__", "__exit__", "__len__", "__bool__", "__bytes__", "__iter__", "__next__"):
+            assert (special in vars(thing)) == (special in members), special
+        for method, member in members.items():
+            actual = vars(thing).get(method)
+            if inspect.isroutine(actual) and not method.startswith("_"):
+                assert parameters(member) == list(inspect.signature(actual).parameters), method
+    elif thing is not cue.open:  # it hands its options on
+        assert parameters(node) == list(inspect.signature(thing).parameters)
+
+
+@pytest.mark.parametrize("thing", [getattr(cue, name) for name in cue.__all__], ids=lambda t: t.__name__)
+def test_everything_public_has_a_text(thing):
+    assert thing.__doc__
+    if inspect.isclass(thing):
+        for name, member in vars(thing).items():
+            if not name.startswith("_") and (inspect.isroutine(member) or inspect.isdatadescriptor(member)):
+                assert member.__doc__ or f"{name} : " in thing.__doc__ or f"{name}, " in thing.__doc__, name
+
+
+def test_typed_marker_and_version():
+    from importlib.metadata import PackageNotFoundError, version
+
+    assert Path(cue.__file__).with_name("py.typed").exists()
+    try:
+        assert version("cuelight") == cue.__version__
+    except PackageNotFoundError:
+        pytest.skip("the package is used without being installed")
+
+
+def test_the_library_inside_is_nobody_elses():
+    if not shutil.which("nm"):
+        pytest.skip("no nm here")
+    names = subprocess.run(["nm", "-D", "--defined-only", _core.__file__], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[-1] for line in names.splitlines() if " T " in line] == ["PyInit__core"]
+
+
+def test_style():
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("no ruff in this environment")
+    paths = [SOURCE, HERE, ROOT / "examples" / "hello.py"]
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [ruff, *command, "--no-cache", "--config", HERE / "ruff.toml", *paths], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pure_python_parts_are_typed():
+    for path in (SOURCE / "src" / "cuelight").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.returns is not None, f"{path.name}: {node.name}"
+
+
+# ---- under the address sanitizer ----
+
+ASAN_TESTS = ["test_lifetimes.py", "test_arrays.py", "test_channel.py"]
+
+
+@pytest.mark.seconds(150)
+def test_under_the_address_sanitizer(tmp_path):
+    """The extension and the library in it, built with -fsanitize=address, run the tests of lifetimes, arrays and channels."""
+    gcc, cython = shutil.which("gcc"), Path(sys.executable).with_name("cython")
+    if not gcc or not cython.exists():
+        pytest.skip("needs gcc and cython")
+    asan = subprocess.run([gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    if not os.path.isabs(asan):
+        pytest.skip("no libasan here")
+    package = tmp_path / "cuelight"
+    shutil.copytree(Path(cue.__file__).parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    subprocess.run(
+        [cython, "-3", "--module-name", "cuelight._core", SOURCE / "src/cuelight/_core.pyx", "-o", tmp_path / "_core.c"]
+        + ["-I", SOURCE / "src"],
+        check=True,
+    )
+    layers = [f for layer in ("base", "pool", "serial", "channels", "channels/nng", "runtime") for f in (ROOT / layer).glob("*.c")]
+    subprocess.run(
+        [gcc, "-std=c11", "-D_GNU_SOURCE", "-O0", "-g1", "-fPIC", "-shared", "-fsanitize=address", "-fno-omit-frame-pointer"]
+        + ["-fvisibility=hidden", "-w", f"-I{ROOT}", f"-I{ROOT / 'include'}", f"-I{sysconfig_include()}"]
+        + [tmp_path / "_core.c", *layers, "-o", package / Path(_core.__file__).name, "-lmsgpackc", "-lnng", "-pthread"],
+        check=True,
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-B",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "not any_array",
+            *(HERE / name for name in ASAN_TESTS),
+        ],
+        env=os.environ
+        | {
+            "LD_PRELOAD": asan,
+            "ASAN_OPTIONS": "detect_leaks=0:handle_segv=1:abort_on_error=0:exitcode=99",
+            "PYTHONPATH": str(tmp_path),
+            "PYTHONMALLOC": "malloc",
+            "CUE_ASAN": "1",
+            "CUE_PREFIX": os.environ["CUE_PREFIX"] + "-asan",
+        },
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout
+    assert "AddressSanitizer" not in done.stdout + done.stderr
+
+
+def sysconfig_include() -> str:
+    import sysconfig
+
+    return sysconfig.get_path("include")
