@@ -16,8 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Blocks, and the messages that say where they are … */
-enum { WC_FILE = 1, WC_TABLE = 2, WC_SUMMARY = 3 };
+/* Blocks, and the messages that say where they are; the last: numbers of files that the report has finished with, eight bytes each … */
+enum { WC_FILE = 1, WC_TABLE = 2, WC_SUMMARY = 3, WC_ACKS = 8 };
 /* … and messages without payload, to the reader: a file's number in the tag, finished with or given up · the sender's pid · a worker's
  * last word: its pid as the key, what its process has copied as the tag. */
 enum { WC_DONE = 4, WC_GIVEN_UP = 5, WC_READY = 6, WC_COPIED = 7 };

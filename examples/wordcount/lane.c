@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { END_S = 30, TABLE_WAIT_S = 5, SUMMARY_ID = 1, COPIED_EVERY = 64, FLUSH_US = 500 };
+enum { END_S = 30, TABLE_WAIT_S = 5, SUMMARY_ID = 1, COPIED_EVERY = 1024, FLUSH_US = 2000 };
 
 static int complain(int status, const char *what)
 {
@@ -176,6 +176,8 @@ static struct {
     } worker[WC_WORKERS];
     pid_t report;
     char dir[128], ids[128]; /* of the socket; its URL */
+    cue_msg acks;    /* the report's last message, as long as not all of its numbers were given out */
+    size_t acks_out; /* how many were */
     cue_block room;
     struct wc_file *private_room; /* where files are sent as bytes */
     uint64_t private_bytes;
@@ -361,10 +363,27 @@ static bool report_gone(void)
     return true;
 }
 
+/* The next number of an acknowledgement; false: there is none. */
+static bool next_acknowledged(struct event *out)
+{
+    uint64_t number;
+    if (self.acks.size - self.acks_out * sizeof number < sizeof number) {
+        cue_msg_release(&self.acks);
+        self.acks = (cue_msg){ 0 };
+        self.acks_out = 0;
+        return false;
+    }
+    memcpy(&number, (const char *)self.acks.data + self.acks_out++ * sizeof number, sizeof number);
+    *out = (struct event){ .kind = EVENT_DONE, .number = number };
+    return true;
+}
+
 static int lane_event(int wait_ms, struct event *out)
 {
     cue_msg m;
     *out = (struct event){ 0 };
+    if (next_acknowledged(out))
+        return 0;
     int status = cue_receive(&m, CUE_MS(wait_ms));
     if (status == CUE_EEMPTY || status == CUE_EINTR) {
         if (wait_ms > 0 && report_gone())
@@ -373,6 +392,11 @@ static int lane_event(int wait_ms, struct event *out)
     }
     if (status != 0)
         return complain(status, "receiving");
+    if (m.type == WC_ACKS) {
+        self.acks = m;
+        next_acknowledged(out);
+        return 0;
+    }
     if (m.type == WC_DONE || m.type == WC_GIVEN_UP)
         *out = (struct event){ .kind = m.type == WC_DONE ? EVENT_DONE : EVENT_GIVEN_UP, .number = m.tag };
     for (unsigned w = 0; w < WC_WORKERS && m.type == WC_COPIED; w++)
@@ -501,6 +525,7 @@ static int lane_close(bool failed)
         program_end(self.report, 2000);
     }
     cue_block_release(&self.room);
+    cue_msg_release(&self.acks);
     if (self.system)
         (void)cue_system_stop(self.system, CUE_SEC(failed ? 1 : END_S));
     if (self.pool) {

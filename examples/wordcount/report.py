@@ -24,7 +24,7 @@ import numpy as np
 
 import cuelight as cue
 
-WC_TABLE, WC_SUMMARY, WC_DONE, WC_READY = 2, 3, 4, 6  # format.h
+WC_TABLE, WC_SUMMARY, WC_READY, WC_ACKS = 2, 3, 6, 8  # format.h
 LONG_WORD = 1 << 63
 HEAD = struct.Struct("<IIQ")  # type, version, size
 TABLE = struct.Struct("<IIQ 4Q 3q Q II 40x")
@@ -145,6 +145,7 @@ class Result:
     bytes: int = 0
     total: int = 0  # words
     numbers: int = 0  # received, doubles included
+    acks: int = 0  # messages that acknowledged them
     doubles: int = 0
     peak: int = 0  # of the pool
 
@@ -220,8 +221,11 @@ def from_lane(pool_name: str, ids_url: str, done_url: str, result: Result) -> Su
             result.numbers += len(messages)
             numbers = [m.tag for m in messages if m.type == WC_TABLE]
             merge(pool, numbers, now, result)
-            for number in numbers:
-                done.send(type=WC_DONE, tag=number)
+            if numbers:
+                acks = done.pool.empty(len(numbers), "u8", type=WC_ACKS, timeout=None)
+                acks[:] = numbers
+                done.send(type=WC_ACKS, block=acks)
+                result.acks += 1
             for m in messages:
                 if m.type == WC_SUMMARY:
                     with pool.find(type=WC_SUMMARY, id=m.tag, timeout=5) as block:
@@ -289,6 +293,7 @@ def from_pipes(frames: list[int], done: int, result: Result) -> Summary:
             if len(numbers) >= 256 or not come or summary is not None:
                 result.words.add(tables)
                 os.write(done, struct.pack(f"<{len(numbers)}Q", *numbers))
+                result.acks += 1
                 tables.clear()
                 numbers.clear()
             if summary is not None:
@@ -330,7 +335,7 @@ def micros(ns: np.ndarray) -> str:
 def print_report(result: Result, s: Summary, top: list[tuple[str, int]], pipes: bool) -> None:
     """Print what came out."""
     seconds = s.elapsed_ns / 1e9
-    messages = s.sent + result.numbers + s.acknowledged
+    messages = s.sent + result.numbers + result.acks
     handed, idle = np.array(result.handed), np.array(result.idle, bool)
     print(f"the {len(top)} commonest of {result.total:,} words ({result.words.different:,} different)")
     width = len(f"{top[0][1]:,}") if top else 0
