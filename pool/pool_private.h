@@ -4,16 +4,7 @@
 
 #include "pool_internal.h"
 
-#define relaxed memory_order_relaxed
-#define acquire memory_order_acquire
-#define release memory_order_release
-#define acq_rel memory_order_acq_rel
-#define seq_cst memory_order_seq_cst
-
-static inline bool cas(_Atomic uint64_t *word, uint64_t *expected, uint64_t desired)
-{
-    return atomic_compare_exchange_strong_explicit(word, expected, desired, acq_rel, acquire);
-}
+#include "base/atomic.h"
 
 /* What a record says from its first moment on; `granules` of a run, 0 for a slab's block. */
 static inline void record_fill(struct record *rec, const struct fresh *fresh, uint64_t granules)
@@ -94,7 +85,8 @@ bool owner_vacant(struct cue_pool *pool, uint64_t word);
 int run_take(struct cue_pool *pool, uint32_t granules, uint32_t align, const struct fresh *fresh, uint32_t *granule);
 /* The same for a slab: `make` is called with the run reserved and commits it or says why not. */
 int run_take_slab(struct cue_pool *pool, int (*make)(struct cue_pool *pool, uint32_t granule, void *arg), void *arg, uint32_t *granule);
-void run_returned(struct cue_pool *pool, uint32_t granule);
+void run_returned(struct cue_pool *pool, uint32_t granule);  /* a block's, after its commit */
+void run_dissolved(struct cue_pool *pool, uint32_t granule); /* a slab's */
 void run_tail_sweep(struct cue_pool *pool, uint32_t granule); /* recovery: a tail of a dead party */
 void run_hint(struct cue_pool *pool, uint32_t granule); /* recovery: this granule's record is free, perhaps nobody knows */
 void extents_give_up(struct cue_pool *pool);          /* all that this process holds */
