@@ -74,12 +74,22 @@ static inline int32_t room_for(struct mailbox_channel *ch, uint64_t head)
     return ch->capacity - lane_length((uint32_t)head, now);
 }
 
-/* A soft limit; an empty lane takes any message. */
+/* Bytes waiting, as far as counted from `out` on. */
+static inline bool overweight(const struct mailbox *box, uint64_t out, uint64_t weight)
+{
+    int64_t waiting = (int64_t)(atomic_load_explicit(&box->weight_in, relaxed) - out); /* a soft limit */
+    return waiting > 0 && (uint64_t)waiting + weight > box->bytes;
+}
+
+/* A soft limit; an empty lane takes any message. By the private copy first, as in room_for. */
 static bool too_heavy(struct mailbox_channel *ch, uint64_t weight)
 {
     struct mailbox *box = ch->lane.box;
-    int64_t waiting = weight ? atomic_load_explicit(&box->weight, relaxed) : 0;
-    if (__builtin_expect(waiting <= 0 || (uint64_t)waiting + weight <= box->bytes, 1))
+    if (__builtin_expect(weight == 0 || !overweight(box, atomic_load_explicit(&ch->weight_out, relaxed), weight), 1))
+        return false;
+    uint64_t out = atomic_load_explicit(&box->weight_out, relaxed); /* a soft limit */
+    atomic_store_explicit(&ch->weight_out, out, relaxed);
+    if (!overweight(box, out, weight))
         return false;
     uint64_t head = atomic_load_explicit(&box->head, acquire);
     return lane_length((uint32_t)head, atomic_load_explicit(&box->consumed, acquire)) > 0;
@@ -194,7 +204,7 @@ static int refuse(struct mailbox_channel *ch, const cue_msg *m, int status)
 static inline void went(struct mailbox_channel *ch, const cue_msg *m, const struct parcel *parcel, const struct opened *opened)
 {
     if (__builtin_expect(parcel->weight != 0, 0))
-        atomic_fetch_add_explicit(&ch->lane.box->weight, (int64_t)parcel->weight, relaxed); /* a soft limit; after the push, see layout */
+        atomic_fetch_add_explicit(&ch->lane.box->weight_in, parcel->weight, relaxed); /* a soft limit; after the push, see layout */
     if (__builtin_expect(m->move != NULL, 0))
         message_gone(m, opened);
 }
@@ -384,8 +394,10 @@ static inline int take(struct mailbox_channel *ch, cue_msg *out)
     int status = message_unpack(pool, link.rec, link.index, taken, out, &about);
     ch->bytes += about.payload;
     ch->copied += about.copied;
-    if (__builtin_expect(about.weight != 0, 0))
-        atomic_fetch_sub_explicit(&ch->lane.box->weight, (int64_t)about.weight, relaxed); /* a soft limit */
+    if (__builtin_expect(about.weight != 0, 0)) { /* only we write it */
+        uint64_t out_before = atomic_load_explicit(&ch->lane.box->weight_out, relaxed);
+        atomic_store_explicit(&ch->lane.box->weight_out, out_before + about.weight, relaxed); /* a soft limit */
+    }
     return status;
 }
 
@@ -454,9 +466,9 @@ static bool spin_for_message(struct mailbox_channel *ch, int64_t began, int64_t 
 /* The lane is empty: what the killed forgot to take off its weight is forgotten. */
 static void settle_weight(struct mailbox *box)
 {
-    int64_t left = atomic_load_explicit(&box->weight, relaxed); /* a soft limit */
-    if (left)
-        atomic_fetch_sub_explicit(&box->weight, left, relaxed);
+    uint64_t in = atomic_load_explicit(&box->weight_in, relaxed); /* a soft limit */
+    if (atomic_load_explicit(&box->weight_out, relaxed) != in)
+        atomic_store_explicit(&box->weight_out, in, relaxed);
 }
 
 bool mailbox_doze(struct mailbox_channel *ch)

@@ -72,6 +72,7 @@ struct mailbox_channel {
     _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
 
     _Alignas(64) _Atomic uint32_t consumed; /* senders: what it was when last looked at */
+    _Atomic uint64_t weight_out;            /* the same of box->weight_out */
     _Atomic uint32_t woke_at;               /* the position of the last push for which we woke the receiver */
     _Atomic uint32_t waiting;               /* senders of ours that wait for room */
 

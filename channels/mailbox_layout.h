@@ -36,7 +36,7 @@ enum {
     GATE_RETIRED = 1,       /* the lane is being freed: open it anew by name */
     GATE_ONE = 2,
     MAILBOX_DEPTH_MAX = 1 << 24,
-    MAILBOX_WEIGHTY = 4096 /* messages of this many bytes and more are counted in `weight` */
+    MAILBOX_WEIGHTY = 4096 /* messages of this many bytes and more are counted by their bytes */
 };
 
 struct mailbox {
@@ -57,11 +57,13 @@ struct mailbox {
     /* counts of the receiver */
     _Atomic uint64_t passed; /* messages handed out or dropped as old; low 30 bits follow `consumed` */
     _Atomic uint64_t dropped_old, peak, received_bytes, received_copied;
-    uint64_t pad4[11];
+    _Atomic uint64_t weight_out; /* bytes of weighty messages that were taken; see weight_in */
+    uint64_t pad4[10];
     /* counts of senders, off their usual path */
     _Atomic uint64_t dropped_new, refused, wakes;
-    _Atomic int64_t weight; /* bytes waiting in weighty messages: added after the push, so it may be negative for a moment; the
-                               receiver sets it to 0 when it finds the lane empty, so what the killed forgot does not add up */
+    _Atomic uint64_t weight_in; /* bytes of weighty messages that were sent: added after the push, so `out` may be ahead for a
+                                   moment. A word for each side, so that a message moves neither line to the other one. When the
+                                   receiver finds the lane empty it sets `out` to `in`: what the killed forgot does not add up */
     uint64_t pad5[4];
 };
 static_assert(offsetof(struct mailbox, head) == 128 && offsetof(struct mailbox, consumed) == 256, "layout");

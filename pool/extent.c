@@ -9,6 +9,11 @@
  * `returned`: a hint. The owner believes a hint only if `start` is set and the record says FREE, so hints that are late, double
  * or of another life do nothing, and a hint that was lost with its freer is found again by recovery's walk.
  *
+ * A run of 16 granules or more leaves no hint: there are at most 64 of them in an extent, so the owner looks at the records of
+ * those that it handed out, which it has to fetch anyway before it uses them again. In a hand-over of long runs the line of
+ * hints would otherwise go to the freer and back every few messages. Who frees asks the record for the length after its commit:
+ * if it has another one by then, the owner has found the run already.
+ *
  * The owner word: NONE -> CURSOR(me) by CAS; -> NONE by me, release. A dead owner's is taken over by CAS from the dead value,
  * and then the records say what is free: a live head covers its granules, everything else is free. Hints are emptied before that
  * scan, so a free after it leaves a new one. A process holds a few extents at a time and gives the fullest up for a new one;
@@ -32,12 +37,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LONG_RUN = 16, LOOKS = 8 }; /* granules; in-use runs that a look for warm ones may meet */
+static_assert(POOL_EXTENT_GRANULES / LONG_RUN <= 64, "a bit each");
+
 struct held_extent {
     uint32_t number;
     uint32_t granules; /* fewer in the pool's last extent */
     uint32_t nfree;
     uint32_t warm; /* where a run was freed last: the first place to look, its lines are in the cache */
+    unsigned looked; /* the cell of `longs` where the last look ended */
     uint64_t present;
+    uint64_t longs; /* a bit for each 16 granules in which a long run starts: the last start there */
     uint64_t free[POOL_EXTENT_WORDS], start[POOL_EXTENT_WORDS];
 };
 
@@ -135,13 +145,29 @@ static uint32_t run_end(const struct held_extent *held, uint32_t at)
     return bit_next(held->free, at + 1, bit_next(held->start, at + 1, held->granules, true), true);
 }
 
+static void held_start_run(struct held_extent *held, uint32_t at, uint32_t count)
+{
+    bits_set(held->start, at, 1);
+    if (count >= LONG_RUN)
+        held->longs |= UINT64_C(1) << at / LONG_RUN;
+}
+
 static void held_release_run(struct held_extent *held, uint32_t at)
 {
     uint32_t end = run_end(held, at);
     bits_clear(held->start, at, 1);
     bits_set(held->free, at, end - at);
+    if (end - at >= LONG_RUN)
+        held->longs &= ~(UINT64_C(1) << at / LONG_RUN);
     held->nfree += end - at;
     held->warm = at;
+}
+
+/* Where the long run of this cell starts: no run starts in the rest of the cell. */
+static uint32_t long_start(const struct held_extent *held, uint32_t cell)
+{
+    uint32_t starts = held->start[cell / 4] >> (cell % 4 * LONG_RUN) & 0xffff;
+    return cell * LONG_RUN + 31 - (uint32_t)__builtin_clz(starts | 1);
 }
 
 static bool record_free(const struct cue_pool *pool, uint32_t granule)
@@ -185,11 +211,54 @@ static void returned_fetch(struct cue_pool *pool, const struct held_extent *held
         }
 }
 
-/* Believes the hints that are true. */
+/* The cells of `longs` in the order of a round that goes on where the last one ended. */
+static uint64_t longs_round(const struct held_extent *held)
+{
+    unsigned from = held->looked % 64;
+    return from ? held->longs >> from | held->longs << (64 - from) : held->longs;
+}
+
+static void longs_fetch(struct cue_pool *pool, const struct held_extent *held, uint64_t round, unsigned most)
+{
+    uint32_t first = held->number * granules_per_extent(pool);
+    for (; round && most; round &= round - 1, most--) {
+        uint32_t granule = first + long_start(held, (held->looked + (uint32_t)__builtin_ctzll(round)) % 64);
+        __builtin_prefetch(granule_record(pool, granule), 1);
+        __builtin_prefetch(pool->data + ((uint64_t)granule << POOL_GRANULE_SHIFT), 1);
+    }
+}
+
+/* Long runs that are free become warm ones, until there are enough or `*patience` of them were in use. Where one is free the
+ * next ones probably are, too: they lie in another CPU's cache, so all are fetched at a time. */
+static void held_look(struct cue_pool *pool, struct held_extent *held, unsigned *patience)
+{
+    uint32_t first = held->number * granules_per_extent(pool), last = held->looked;
+    bool fetched = false;
+    for (uint64_t round = longs_round(held); round && *patience && pool->nwarm < WARM_RUNS; round &= round - 1) {
+        uint32_t cell = (held->looked + (uint32_t)__builtin_ctzll(round)) % 64, at = long_start(held, cell);
+        last = cell + 1;
+        if (!record_free(pool, first + at)) {
+            --*patience;
+            continue;
+        }
+        if (!fetched)
+            longs_fetch(pool, held, round, WARM_RUNS - pool->nwarm);
+        fetched = true;
+        warm_put(pool, held, first + at);
+    }
+    held->looked = last;
+}
+
+/* Believes the hints that are true, and, unless it is for warm runs, looks at all long ones. */
 static bool held_absorb(struct cue_pool *pool, struct held_extent *held, bool warm)
 {
     struct extent *extent = &pool->extents[held->number];
     uint32_t first = held->number * granules_per_extent(pool), before = held->nfree + pool->nwarm;
+    for (uint64_t longs = warm ? 0 : held->longs; longs; longs &= longs - 1) {
+        uint32_t at = long_start(held, (uint32_t)__builtin_ctzll(longs));
+        if (record_free(pool, first + at))
+            held_release_run(held, at);
+    }
     returned_fetch(pool, held);
     for (uint32_t w = 0; w < (held->granules + 63) / 64; w++) {
         if (!atomic_load_explicit(&extent->returned[w], relaxed)) /* a hint */
@@ -240,11 +309,13 @@ static void held_scan(struct cue_pool *pool, struct held_extent *held)
     uint32_t first = held->number * granules_per_extent(pool);
     memset(held->free, 0, sizeof held->free);
     memset(held->start, 0, sizeof held->start);
-    held->nfree = held->warm = 0;
+    held->nfree = held->warm = held->looked = 0;
+    held->longs = 0;
     for (uint32_t at = 0; at < held->granules;) {
         uint32_t covered = granules_covered(pool, first + at, held->granules - at);
         if (covered) {
-            bits_set(held->start, at, 1);
+            bool slab = rec_state(atomic_load_explicit(&granule_record(pool, first + at)->state, acquire)) == REC_SLAB;
+            held_start_run(held, at, slab ? 1 : covered);
             at += covered;
         } else {
             bits_set(held->free, at, 1);
@@ -411,7 +482,7 @@ static int held_take(struct cue_pool *pool, struct held_extent *held, const stru
         atomic_store_explicit(&rec->state, rec_word(REC_OWNED, pool->self + 1, rec_generation(state)), release); /* !! */
     }
     bits_clear(held->free, at, wish->count);
-    bits_set(held->start, at, 1);
+    held_start_run(held, at, wish->make ? 1 : wish->count); /* of a slab there are hints, see run_dissolved */
     held->nfree -= wish->count;
     return 0;
 }
@@ -439,7 +510,10 @@ static bool warm_refill(struct cue_pool *pool, const struct wish *wish)
 {
     if (pool->nwarm || wish->make)
         return false;
-    for (unsigned i = pool->nheld; i-- > 0 && pool->nwarm < WARM_RUNS;)
+    unsigned patience = wish->count >= LONG_RUN ? LOOKS : 0;
+    for (unsigned n = pool->nheld; n-- > 0 && patience && pool->nwarm < WARM_RUNS;)
+        held_look(pool, &pool->held[pool->looked++ % pool->nheld], &patience);
+    for (unsigned i = pool->nheld; i-- > 0 && !pool->nwarm;)
         held_absorb(pool, &pool->held[i], true);
     return pool->nwarm;
 }
@@ -528,7 +602,7 @@ static int commit_long_run(struct cue_pool *pool, uint32_t first, uint32_t whole
         atomic_store_explicit(&last->size_word, rec_size_word(0, tail), relaxed);
         atomic_store_explicit(&last->state, rec_word(REC_TAIL, pool->self + 1, rec_generation(state)), release);
         bits_clear(held->free, 0, tail);
-        bits_set(held->start, 0, 1);
+        held_start_run(held, 0, tail);
         held->nfree -= tail;
     }
     for (uint32_t n = first; n < first + whole; n++) {
@@ -672,7 +746,7 @@ static void claims_withdraw(struct cue_pool *pool, uint32_t head)
         run_returned(pool, tail);
 }
 
-void run_returned(struct cue_pool *pool, uint32_t granule)
+static void returned(struct cue_pool *pool, uint32_t granule, bool hint)
 {
     uint32_t per = granules_per_extent(pool), number = granule / per, at = granule % per;
     struct extent *extent = &pool->extents[number];
@@ -691,9 +765,20 @@ void run_returned(struct cue_pool *pool, uint32_t granule)
         if (held)
             return;
     }
-    atomic_fetch_or_explicit(&extent->returned[at / 64], UINT64_C(1) << (at % 64), seq_cst);
+    if (hint)
+        atomic_fetch_or_explicit(&extent->returned[at / 64], UINT64_C(1) << (at % 64), seq_cst);
     if (owner_kind(owner) == OWNER_NONE)
         atomic_store_explicit(&extent->largest, UINT32_MAX, relaxed); /* a hint */
+}
+
+void run_returned(struct cue_pool *pool, uint32_t granule)
+{
+    returned(pool, granule, rec_granules(granule_record(pool, granule)) < LONG_RUN); /* one that is in use again: needs no hint */
+}
+
+void run_dissolved(struct cue_pool *pool, uint32_t granule)
+{
+    returned(pool, granule, true);
 }
 
 /* A tail that a dead party had set for a run that it never committed: the head is FREE, and stays so until the owner words are

@@ -68,7 +68,7 @@ struct cue_pool {
     struct warm_run {
         uint32_t granule, count;
     } warm[WARM_RUNS];                       /* extent.c: freed last, not yet part of the free ones; newest on top */
-    unsigned nwarm;
+    unsigned nwarm, looked;                  /* extent.c: where in `held` the last look for warm runs ended */
     struct lock extents_lock;                /* held, nheld and what they point to */
     struct slab_cache *caches;               /* of all threads; under registry_lock */
     _Atomic uint32_t dir_seed;

@@ -103,7 +103,7 @@ static bool cursor_give_up(struct cue_pool *pool, struct slab_cursor *cursor, bo
     cursor->head = NULL;
     atomic_store_explicit(&head->owner, OWNER_NONE, release); /* pairs with: cursor_claim */
     if (empty)
-        run_returned(pool, granule);
+        run_dissolved(pool, granule);
     else if (some)
         mark_available(pool, cursor->slab);
     return empty;
