@@ -20,9 +20,9 @@
  * is free as soon as it has ended. Whoever watches it gets exactly one CUE_DOWN.
  *
  * THE DEATH OF A PROCESS, also by SIGKILL at any instruction, ends its actors: watchers get CUE_DOWN with CUE_EKILLED within
- * milliseconds (a pidfd tells); one that leaves in order ends its actors first. Who tells to them gets CUE_EDEAD; blocks that it owned, and what
- * waits in its mailboxes, is freed. What it had already taken out of a mailbox is gone with it. Processes started by cue_spawn
- * do not outlive the process that started them: when that one dies they get a CUE_EXIT with CUE_EDEAD.
+ * milliseconds (a pidfd tells); one that leaves in order ends its actors first. Who tells to them gets CUE_EDEAD; blocks that it
+ * owned, and what waits in its mailboxes, is freed. What it had already taken out of a mailbox is gone with it. Processes started
+ * by cue_spawn do not outlive the process that started them: when that one dies they get a CUE_EXIT with CUE_EDEAD.
  *
  * A process has one SYSTEM at a time. Calls on addresses need a running system in this process, else they are CUE_EINVAL.
  *
@@ -68,8 +68,9 @@ enum { CUE_EXIT = 0x7fff0002 };         /* a type of the library, see cue_exit; 
 /* Payload of CUE_DOWN and CUE_EXIT. */
 struct cue_down {
     cue_ref who; /* CUE_DOWN: who ended. CUE_EXIT: who asked for it, all zero: the system */
-    int32_t
-        reason; /* 0: done. CUE_EDEAD: had ended before it was watched, or its process left. CUE_EKILLED: its process was killed. Else as it ended */
+    /* 0: done. CUE_EDEAD: it had ended before it was watched, or its process left. CUE_EKILLED: its process was killed. Else as it
+     * ended */
+    int32_t reason;
     int32_t signal; /* that ended its process, where this process started it; else 0 */
     int32_t pid;    /* of its process */
     char name[64];  /* its first name, "" if it had none or it is not known any more */
@@ -155,7 +156,8 @@ CUE_API CUE_CHECKED int cue_receive(cue_msg *out, cue_time wait);
 /* The actor that runs on this thread; all zero outside one. */
 CUE_API cue_ref cue_self(void);
 
-/* Sends, never waits; from any thread. m->from is filled in by the running actor; elsewhere it goes as it is given. On failure the caller still holds m->move.
+/* Sends, never waits; from any thread. m->from is filled in by the running actor; elsewhere it goes as it is given. On failure the
+ * caller still holds m->move.
  * CUE_EFULL: no room in the mailbox: tell again later, or open the actor's URL and wait there. CUE_EDEAD: it has ended.
  * CUE_ENOMEM: no room in the pool. CUE_ETYPE: a type of the library. CUE_EREMOTE: an actor of another machine. */
 CUE_API CUE_CHECKED int cue_tell(cue_ref to, const cue_msg *m);
