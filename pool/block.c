@@ -111,12 +111,13 @@ void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uin
         }
 }
 
-bool block_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t from)
+/* One try at the commit: FREE, or DOOMED if somebody may look at it. */
+static inline bool drop_now(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t from)
 {
     uint64_t state = from, generation = rec_generation(from);
     for (;;) {
         bool shared = state & REC_SHARED;
-        uint64_t to = shared ? rec_word(REC_DOOMED, rec_party(from), generation) | REC_SHARED : rec_word(REC_FREE, 0, generation + 1);
+        uint64_t to = shared ? rec_word(REC_DOOMED, rec_party(from), generation) | REC_SHARED | (from & REC_TOPIC) : rec_word(REC_FREE, 0, generation + 1);
         if (atomic_compare_exchange_strong_explicit(&rec->state, &state, to, seq_cst, acquire)) { /* !! pairs with: bit_take */
             if (shared)
                 block_finish(pool, rec, index, generation);
@@ -127,6 +128,22 @@ bool block_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
         if ((state & ~REC_SHARED) != (from & ~REC_SHARED))
             return false;
     }
+}
+
+/* The same for a block that others could find: who watches is told. */
+static __attribute__((noinline)) bool drop_published(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t from)
+{
+    struct event_ticket ticket;
+    event_block_begin(pool, &ticket, EVENT_BLOCK_GONE, rec, index, from);
+    bool done = drop_now(pool, rec, index, from);
+    event_end(pool, &ticket, done);
+    return done;
+}
+
+bool block_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t from)
+{
+    bool published = rec_state(from) == REC_KEPT || (rec_state(from) == REC_OWNED && from & REC_PUBLISHED);
+    return __builtin_expect(published, 0) ? drop_published(pool, rec, index, from) : drop_now(pool, rec, index, from);
 }
 
 bool block_drop_kept(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
@@ -303,10 +320,22 @@ static void stamp(struct record *rec)
     atomic_store_explicit(&rec->made_ns, (uint64_t)clock_ns(), relaxed); /* made readable by the CAS of the state */
 }
 
+/* The commit; who watches is told, but of a block that was found before nothing is new. */
+static bool publish_commit(const struct block_ref *ref, uint64_t from, uint64_t to)
+{
+    struct event_ticket ticket;
+    if (from & REC_PUBLISHED)
+        return block_move(ref->rec, from & ~REC_SHARED, to);
+    event_block_begin(ref->pool, &ticket, EVENT_BLOCK_UP, ref->rec, ref->index, to);
+    bool done = block_move(ref->rec, from & ~REC_SHARED, to); /* !! */
+    event_end(ref->pool, &ticket, done);
+    return done;
+}
+
 static int publish_mine(const struct block_ref *ref, uint64_t state)
 {
     stamp(ref->rec);
-    if (!block_move(ref->rec, state & ~REC_SHARED, rec_word(REC_OWNED, ref->pool->self + 1, ref->generation) | REC_PUBLISHED)) /* !! */
+    if (!publish_commit(ref, state, rec_word(REC_OWNED, ref->pool->self + 1, ref->generation) | REC_PUBLISHED)) /* !! */
         return used_meanwhile(ref);
     directory_announce(ref->pool, ref->rec, ref->index);
     return 0;
@@ -319,7 +348,7 @@ static int publish_kept(cue_block *b, const struct block_ref *ref, uint64_t stat
     if (status)
         return status;
     stamp(ref->rec);
-    if (!block_move(ref->rec, state & ~REC_SHARED, rec_word(REC_KEPT, 0, ref->generation))) { /* !! */
+    if (!publish_commit(ref, state, rec_word(REC_KEPT, 0, ref->generation))) { /* !! */
         lease_drop(ref->pool, ref->rec, ref->index, ref->generation);
         return used_meanwhile(ref);
     }
@@ -340,7 +369,10 @@ static int publish_replacing(cue_block *b, const struct block_ref *ref, uint64_t
         lease_drop(ref->pool, ref->rec, ref->index, ref->generation);
         return used_meanwhile(ref);
     }
+    struct event_ticket ticket;
+    event_block_begin(ref->pool, &ticket, EVENT_BLOCK_UP, ref->rec, ref->index, rec_word(REC_KEPT, 0, ref->generation));
     status = directory_replace(ref->pool, ref->rec, ref->index, ref->generation); /* !! */
+    event_end(ref->pool, &ticket, status == 0);
     if (status && block_move(ref->rec, replacing, owned)) {
         lease_drop(ref->pool, ref->rec, ref->index, ref->generation);
         return status;

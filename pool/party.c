@@ -80,7 +80,10 @@ static bool slot_take(struct cue_pool *pool, unsigned slot, const char *label)
     pool->lease_word = slot / 64;
     pool->lease_bit = UINT64_C(1) << (slot % 64);
     pool->pid = getpid();
+    struct event_ticket ticket;
+    event_party_begin(pool, &ticket, EVENT_PARTY_UP, slot, false);
     atomic_store_explicit(&party->word, party_word(PARTY_LIVE, pool->epoch, pool->pid), seq_cst); /* !! pairs with: pool_vanish */
+    event_end(pool, &ticket, true);
     return true;
 }
 
@@ -100,8 +103,11 @@ int party_join(struct cue_pool *pool, const char *label)
 
 void party_leave(struct cue_pool *pool)
 {
+    struct event_ticket ticket;
     recovery_sweep(pool, pool->self, pool->epoch);
+    event_party_begin(pool, &ticket, EVENT_PARTY_DOWN, pool->self, false);
     atomic_store_explicit(&pool->parties[pool->self].word, party_word(PARTY_FREE, pool->epoch + 1, 0), seq_cst); /* !! */
+    event_end(pool, &ticket, true);
     life_release(&pool->life);
     parties_changed(pool);
 }
@@ -128,7 +134,10 @@ static bool reap(struct cue_pool *pool, unsigned slot)
     if (dead) {
         recovery_sweep(pool, slot, party_epoch(word));
         recovery_rebuild_hints(pool);
+        struct event_ticket ticket;
+        event_party_begin(pool, &ticket, EVENT_PARTY_DOWN, slot, true);
         atomic_store_explicit(&pool->parties[slot].word, party_word(PARTY_FREE, party_epoch(word) + 1, 0), seq_cst); /* !! */
+        event_end(pool, &ticket, true);
         atomic_fetch_add_explicit(&pool->header->reaped, 1, relaxed);                                               /* a count for people */
     }
     life_release(&lock);

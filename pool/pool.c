@@ -81,7 +81,8 @@ static void plan(struct pool_header *h, uint64_t size, uint64_t keys, uint32_t m
     h->parties_at = PAGE;
     h->extents_at = h->parties_at + POOL_MAX_PARTIES * sizeof(struct party);
     h->directory_at = round_up(h->extents_at + h->extents * sizeof(struct extent), PAGE);
-    h->meta_at = round_up(h->directory_at + h->dir_slots * sizeof(uint64_t), PAGE);
+    h->events_at = round_up(h->directory_at + h->dir_slots * sizeof(uint64_t), PAGE);
+    h->meta_at = h->events_at + POOL_EVENTS * sizeof(struct pool_event);
     h->slab_records_at = round_up(h->meta_at + h->extents * h->meta_stride, PAGE);
     h->data_at = round_up(h->slab_records_at + h->data_bytes, UINT64_C(2) << 20);
     h->object_bytes = h->data_at + ((uint64_t)h->extents << h->extent_shift);
@@ -109,6 +110,7 @@ static void pool_use_map(struct cue_pool *pool, char *base, const struct pool_he
     pool->parties = (struct party *)(void *)(base + h->parties_at);
     pool->extents = (struct extent *)(void *)(base + h->extents_at);
     pool->directory = (_Atomic uint64_t *)(void *)(base + h->directory_at);
+    pool->events = (struct pool_event *)(void *)(base + h->events_at);
     pool->meta = base + h->meta_at;
     pool->slab_records = (struct record *)(void *)(base + h->slab_records_at);
     pool->data = base + h->data_at;
@@ -271,9 +273,10 @@ static int header_check(const struct pool_header *h, uint64_t bytes, const char 
     uint32_t levels;
     bool directory_sane = h->dir_levels >= 1 && h->dir_levels <= POOL_DIR_LEVELS && h->dir_slots >= POOL_DIR_FIRST &&
                           h->dir_slots <= directory_slots_for(UINT64_C(1) << 40, &levels);
-    bool ordered = h->directory_at <= h->meta_at && h->meta_at <= h->slab_records_at && h->slab_records_at <= h->data_at &&
+    bool ordered = h->directory_at <= h->events_at && h->events_at <= h->meta_at && h->meta_at <= h->slab_records_at && h->slab_records_at <= h->data_at &&
                    h->data_at <= h->object_bytes && h->object_bytes <= bytes; /* so that no sum below wraps around */
-    if (!same || !directory_sane || !ordered || h->meta_at - h->directory_at < h->dir_slots * sizeof(uint64_t) ||
+    if (!same || !directory_sane || !ordered || h->events_at - h->directory_at < h->dir_slots * sizeof(uint64_t) ||
+        h->meta_at - h->events_at != POOL_EVENTS * sizeof(struct pool_event) ||
         h->slab_records_at - h->meta_at < h->extents * h->meta_stride || h->data_at - h->slab_records_at < h->data_bytes ||
         h->object_bytes - h->data_at != (uint64_t)h->extents << h->extent_shift)
         return trail(CUE_ECORRUPT, "%s has a geometry that makes no sense", what);
@@ -617,6 +620,7 @@ int pool_forked(void)
         pool->life.page = NULL;
         extents_forget(pool);
         pool->waiters = NULL;
+        atomic_store_explicit(&pool->watches, 0, relaxed); /* private */
         pthread_mutex_init(&pool->waiters_lock, NULL);
         atomic_store_explicit(&pool->remaining, 0, relaxed); /* private */
         if (!(pool->flags & CUE_READ_ONLY) && party_join(pool, NULL))
@@ -716,6 +720,7 @@ static int open_locked(const char *name, const cue_pool_opts *opts, cue_pool **o
     pool->flags = opts->flags;
     pool->incarnation = ++incarnations & INCARNATION_MASK;
     atomic_store_explicit(&pool->copied, 0, relaxed); /* private */
+    atomic_store_explicit(&pool->watches, 0, relaxed);
     memcpy(pool->path, path, sizeof path);
     status = path[0] ? open_or_make(pool, name, opts) : open_nameless(pool, name, opts);
     if (status)
@@ -766,6 +771,7 @@ static void wake_everybody(struct cue_pool *pool)
 {
     futex_wake(&pool->header->room, INT_MAX);
     futex_wake(&pool->header->parties, INT_MAX);
+    futex_wake(&pool->header->events_bell, INT_MAX);
     for (unsigned i = 0; i < POOL_DIR_VERSIONS; i++)
         futex_wake(&pool->header->dir_version[i], INT_MAX);
 }

@@ -35,6 +35,7 @@ struct cue_pool {
     struct party *parties;
     struct extent *extents;
     _Atomic uint64_t *directory;
+    struct pool_event *events;
     char *meta, *data;
     struct record *slab_records;
     uint64_t object_bytes, data_bytes, meta_stride;
@@ -81,6 +82,7 @@ struct cue_pool {
     unsigned opens;            /* counted opens; under registry_lock */
     _Atomic int64_t remaining; /* lease bits still set after the last close */
     _Atomic uint64_t copied;   /* payload bytes copied for the caller */
+    _Atomic uint32_t watches;  /* events.c: open readers of the log */
     pid_t pid;                 /* the process that joined */
 };
 
@@ -193,6 +195,31 @@ bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
 /* Attach a block by index and generation, however it came to be known, as a handle. The whole generation must match, or with
  * `bits` < 44 its low bits. */
 int pool_attach(struct cue_pool *pool, uint32_t index, uint64_t generation, unsigned bits, cue_block *out);
+
+/* ---- events (events.c): what was published and freed, who came and went ---- */
+struct event {
+    uint32_t kind, type; /* enum event_kind; of a block */
+    uint64_t id;         /* a block's automatic id */
+    uint64_t key_id;     /* a block's key, 0: none; a party's uid, and gid in the upper half */
+    uint64_t size;       /* bytes of a block; of a party that is gone: 1: it died, 0: it left */
+    uint64_t at_ns;      /* when it was published, or joined */
+    uint32_t party;      /* plus 1: the block's owner, 0: the pool; who came or went */
+    int32_t pid;         /* its process */
+    char name[POOL_NAME_BYTES]; /* of the block; label of the party */
+};
+/* A reader's place in the log, private to it. */
+struct event_cursor {
+    uint64_t at, missed;      /* the next position; events that were overwritten or never completed */
+    uint64_t stuck_at;        /* plus 1: a position that was not complete when we looked */
+    int64_t stuck_since;
+};
+/* From now on events are logged; the cursor stands behind the last one. CUE_ENOMEM: no room for the log. CUE_EPERM: read-only. */
+int events_watch(struct cue_pool *pool, struct event_cursor *cursor);
+void events_unwatch(struct cue_pool *pool);
+/* The next event: 1, or 0: none is complete. */
+int events_next(struct cue_pool *pool, struct event_cursor *cursor, struct event *out);
+/* Nothing to read: a futex word and its value, which changes with the next event; false: there is something. */
+bool events_doze(struct cue_pool *pool, const struct event_cursor *cursor, _Atomic uint32_t **word, uint32_t *value);
 
 /* ---- directory (directory.c) ---- */
 int directory_reserve(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation); /* its key is in the record. EEXIST ELIMIT EBUSY ENOMEM */

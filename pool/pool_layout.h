@@ -4,6 +4,7 @@
  *   parties    256 B   each: who is attached (party.c)
  *   extents    256 B   each: who may allocate there, what is present, what came back (extent.c)
  *   directory          keys to records (directory.c), four levels, each made present when the one before it is too full
+ *   events             what was published and freed, who came and went (events.c), present from the first watch on
  *   meta               an extent's records of granules (region R1) and heads of slabs, present from its first claim on
  *   slab records       region R2: a line for each 64 bytes of data, present only where a slab uses them
  *   data               granules of 4 KiB, 2 MiB-aligned
@@ -26,7 +27,7 @@
 #define POOL_MAGIC UINT64_C(0x746867696c657563) /* "cuelight" */
 
 enum {
-    POOL_VERSION = 1,
+    POOL_VERSION = 2,
     POOL_LINE = 64,
     POOL_GRANULE_SHIFT = 12,
     POOL_GRANULE = 1 << POOL_GRANULE_SHIFT,
@@ -40,6 +41,7 @@ enum {
     POOL_EXTENT_WORDS = POOL_EXTENT_GRANULES / 64,
     POOL_SLAB_BLOCKS = 1024, /* the most blocks in a slab */
     POOL_SLAB_WORDS = POOL_SLAB_BLOCKS / 64,
+    POOL_EVENTS = 512, /* that the log holds, see events.c */
 };
 
 /* ---- the state word of a record: the only truth about a block ----
@@ -190,6 +192,15 @@ static_assert(sizeof(struct slab) == 256 && offsetof(struct slab, returned) == 6
 /* ---- directory slots: bits 0-1 state | 2-13 fingerprint of the key | 14-31 low bits of the generation | 32-63 index ---- */
 enum dir_state { DIR_EMPTY = 0, DIR_PENDING = 1, DIR_LIVE = 2 };
 
+/* ---- the log of events (events.c) ---- */
+enum event_kind { EVENT_NONE = 0, EVENT_BLOCK_UP = 1, EVENT_BLOCK_GONE = 2, EVENT_PARTY_UP = 3, EVENT_PARTY_DOWN = 4 };
+struct pool_event {
+    _Atomic uint64_t seq; /* position + 1 56 | party + 1 of who writes it, 0: it is complete 8. Stored by the writer of that position */
+    _Atomic uint64_t word[14];
+    _Atomic uint64_t sum; /* hash of the words and the position: a writer that comes a lap late is noticed */
+};
+static_assert(sizeof(struct pool_event) == 128, "an event is two lines");
+
 /* ---- header ---- */
 enum { LIFE_RUNNING = 0, LIFE_DYING = 1, LIFE_GONE = 2 };
 struct pool_header {
@@ -208,8 +219,9 @@ struct pool_header {
     uint32_t spare0;
     char name[POOL_NAME_BYTES];
     char boot[40];
+    uint64_t events_at; /* offset in the object */
     uint64_t checksum;
-    uint64_t spare1[64 - 32];
+    uint64_t spare1[64 - 33];
     /* shared words, a line each */
     _Alignas(64) _Atomic uint32_t life;      /* LIFE_…: set under LOCK_INIT, or GONE by destroy */
     _Alignas(64) _Atomic uint32_t room;      /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */
@@ -221,6 +233,10 @@ struct pool_header {
     _Atomic uint64_t peak;                   /* the most of it */
     _Atomic uint64_t reaped;
     _Alignas(64) _Atomic uint32_t dir_version[POOL_DIR_VERSIONS]; /* futex: bit 0: somebody waits; the rest grows with each publish */
+    _Alignas(64) _Atomic uint64_t watchers[2]; /* a bit for each party that reads events: set and cleared by it, or its reaper */
+    _Atomic uint32_t events_present;           /* 1: the log is present; set once, release */
+    _Alignas(64) _Atomic uint64_t events_tail; /* the next position; added to by writers */
+    _Atomic uint32_t events_bell;              /* futex: bit 0: somebody waits; the rest grows with each event that saw it */
 };
 static_assert(sizeof(struct pool_header) <= 4096, "the header is a page");
 static_assert(offsetof(struct pool_header, life) == 512, "layout");

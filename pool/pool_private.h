@@ -121,6 +121,24 @@ uint64_t directory_slots_for(uint64_t keys, uint32_t *levels);
 bool directory_has(struct cue_pool *pool, struct record *rec, uint32_t index); /* is this kept block found under its key? */
 int directory_check(struct cue_pool *pool, void (*line)(void *arg, const char *fault), void *arg);
 
+/* ---- events.c ---- */
+static inline bool events_watched(const struct cue_pool *pool)
+{
+    const struct pool_header *header = pool->header;
+    return __builtin_expect((atomic_load_explicit(&header->watchers[0], seq_cst) | atomic_load_explicit(&header->watchers[1], seq_cst)) != 0, 0); /* pairs with: events_watch */
+}
+/* Around a commit: a place in the log before it, if somebody watches; what happened, or that nothing did, after it. */
+struct event_ticket {
+    uint64_t place; /* position + 1; 0: nobody watched */
+    struct event event;
+};
+void event_begin(struct cue_pool *pool, struct event_ticket *ticket);
+void event_end(struct cue_pool *pool, struct event_ticket *ticket, bool happened);
+/* The same for a block: `state` is its word before it is freed, or as it will be when it is published. */
+void event_block_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, const struct record *rec, uint32_t index, uint64_t state);
+void event_party_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, unsigned slot, bool died);
+void events_forget(struct cue_pool *pool, unsigned slot); /* recovery: the dead watch no more */
+
 /* ---- recovery.c ---- */
 void recovery_rebuild_hints(struct cue_pool *pool);
 

@@ -91,6 +91,7 @@ static void sweep_owners(struct cue_pool *pool, const struct sweep *sweep)
 void recovery_sweep(struct cue_pool *pool, unsigned slot, uint32_t epoch)
 {
     struct sweep sweep = { slot, epoch };
+    events_forget(pool, slot);
     lane_recovery_hooks.party_died(pool, slot, epoch);
     pool_each_record(pool, sweep_record, &sweep);
     sweep_owners(pool, &sweep);
