@@ -15,8 +15,9 @@ static void end_init(struct mailbox_channel *ch, const struct lane *lane)
     memset(ch, 0, sizeof *ch);
     ch->base.pool = lane->pool;
     ch->lane = *lane;
-    ch->capacity = (int32_t)lane->box->depth;
-    atomic_store_explicit(&ch->consumed, atomic_load_explicit(&lane->box->consumed, acquire), relaxed); /* private */
+    ch->box = (struct mailbox *)(void *)lane->head;
+    ch->capacity = (int32_t)lane->head->depth;
+    atomic_store_explicit(&ch->consumed, atomic_load_explicit(&ch->box->consumed, acquire), relaxed); /* private */
 }
 
 /* ---- the receiving end ---- */
@@ -26,26 +27,26 @@ int lane_end_make(cue_pool *pool, const char *name, uint32_t depth, const cue_bl
     struct lane lane;
     struct block_ref ref;
     memset(end, 0, sizeof *end);
-    if (depth > MAILBOX_DEPTH_MAX)
-        return trail(CUE_EINVAL, "a mailbox of %u messages: at most %d", depth, MAILBOX_DEPTH_MAX);
+    if (depth > LANE_DEPTH_MAX)
+        return trail(CUE_EINVAL, "a mailbox of %u messages: at most %d", depth, LANE_DEPTH_MAX);
     int status = bell ? handle_open(bell, &ref) : 0;
     if (!status)
         status = lane_take(pool, name, &(cue_channel_opts){ .depth = depth }, &end->block, &lane);
     if (status)
         return status;
-    struct mailbox *box = lane.box;
-    box->mortal = 1;
+    struct mailbox *box = (struct mailbox *)(void *)lane.head;
+    box->lane.mortal = 1;
     if (bell) {
-        box->bell = ref.index;
-        box->bell_generation = ref.generation + 1;
-        box->bell_bit = bell_bit;
+        box->lane.bell = ref.index;
+        box->lane.bell_generation = ref.generation + 1;
+        box->lane.bell_bit = bell_bit;
         /* relaxed: nobody knows it yet. It dozes from the start: the first push rings */
         atomic_store_explicit(&box->head, head_word(INDEX_NONE, 0, HEAD_SLEEP), relaxed);
     }
     end_init(&end->ch, &lane);
     end->ch.mine = receiver_word(pool);
     end->ch.near = bell != NULL;
-    atomic_store_explicit(&box->receiver, end->ch.mine, relaxed); /* as above */
+    atomic_store_explicit(&box->lane.receiver, end->ch.mine, relaxed); /* as above */
     if (!bell)
         spin_init(&end->ch.spin, CUE_NS(0));
     if (name && (status = directory_reserve(pool, lane.rec, lane.index, lane.generation)))
@@ -64,7 +65,7 @@ int lane_end_publish(struct lane_end *end)
 
 void lane_end_rouse(struct lane_end *end)
 {
-    _Atomic uint64_t *head = &end->ch.lane.box->head;
+    _Atomic uint64_t *head = &end->ch.box->head;
     if (atomic_load_explicit(head, relaxed) & HEAD_SLEEP) /* only we set it */
         atomic_fetch_and_explicit(head, ~(uint64_t)HEAD_SLEEP, acq_rel);
 }
@@ -79,7 +80,7 @@ static void lane_end_here(struct mailbox *box)
 
 void lane_end_close(struct lane_end *end)
 {
-    lane_end_here(end->ch.lane.box);
+    lane_end_here(end->ch.box);
 }
 
 void lane_end_free(struct lane_end *end)
@@ -102,12 +103,12 @@ int lane_address_open(cue_pool *pool, uint32_t index, uint32_t generation, struc
         status = handle_open(&out->view, &ref);
     if (status)
         return status == CUE_ESTALE ? CUE_EDEAD : status;
-    struct lane lane = { pool, lane_box(pool, ref.rec, index), ref.rec, index, ref.generation };
-    if (!lane.box || !lane.box->mortal || atomic_load_explicit(&lane.box->head, acquire) & HEAD_CLOSED) {
+    struct mailbox *box = mailbox_box(pool, ref.rec, index);
+    if (!box || !box->lane.mortal || atomic_load_explicit(&box->head, acquire) & HEAD_CLOSED) {
         cue_block_release(&out->view);
         return CUE_EDEAD;
     }
-    end_init(&out->ch, &lane);
+    end_init(&out->ch, &(struct lane){ pool, &box->lane, ref.rec, index, ref.generation });
     return 0;
 }
 
@@ -118,11 +119,11 @@ void lane_address_close(struct lane_address *address)
 
 /* ---- recovery ---- */
 
-#define BURYING (UINT64_C(1) << 42) /* in mailbox.receiver: the party is not the receiver but sweeps up after it */
+#define BURYING (UINT64_C(1) << 42) /* in lane_head.receiver: the party is not the receiver but sweeps up after it */
 
 bool actor_lane_over(cue_pool *pool, const struct mailbox *box)
 {
-    uint64_t receiver = atomic_load_explicit(&box->receiver, acquire);
+    uint64_t receiver = atomic_load_explicit(&box->lane.receiver, acquire);
     return receiver & BURYING || atomic_load_explicit(&box->head, acquire) & HEAD_CLOSED || !receiver_lives(pool, receiver);
 }
 
@@ -135,25 +136,25 @@ static void drain(const struct lane *lane)
     ch.links = links;
     ch.mask = 255;
     ch.fresh = true;
-    ch.at = position(atomic_load_explicit(&lane->box->consumed, acquire));
-    ch.passed = lane_passed(lane->box);
+    ch.at = position(atomic_load_explicit(&ch.box->consumed, acquire));
+    ch.passed = mailbox_passed(ch.box);
     while (mailbox_take(&ch, &m, 1) == 1)
         cue_msg_release(&m);
 }
 
-void actor_lane_bury(cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, struct mailbox *box, unsigned slot,
-                     uint32_t epoch)
+void actor_lane_bury(const struct lane *lane, unsigned slot, uint32_t epoch)
 {
-    uint64_t receiver = atomic_load_explicit(&box->receiver, acquire);
+    struct cue_pool *pool = lane->pool;
+    struct mailbox *box = (struct mailbox *)(void *)lane->head;
+    uint64_t receiver = atomic_load_explicit(&box->lane.receiver, acquire);
     bool vacant = receiver_party(receiver) == 0;
     if (!vacant && (receiver_party(receiver) != slot + 1 || receiver_epoch(receiver) != (epoch & 0x3fffffff)))
         return;
-    if (!cas(&box->receiver, &receiver, receiver_word(pool) | BURYING)) /* !! ours to bury */
+    if (!cas(&box->lane.receiver, &receiver, receiver_word(pool) | BURYING)) /* !! ours to bury */
         return;
-    struct lane lane = { pool, box, rec, index, generation };
     lane_end_here(box);
-    drain(&lane);
-    uint64_t state = atomic_load_explicit(&rec->state, acquire);
-    if (rec_state(state) == REC_KEPT && rec_generation(state) == generation)
-        block_drop(pool, rec, index, state);
+    drain(lane);
+    uint64_t state = atomic_load_explicit(&lane->rec->state, acquire);
+    if (rec_state(state) == REC_KEPT && rec_generation(state) == lane->generation)
+        block_drop(pool, lane->rec, lane->index, state);
 }

@@ -45,7 +45,7 @@ static inline int lane_end_take(struct lane_end *end, cue_msg *out)
 /* Whether anything was pushed that was not taken; by anybody of this process, in the order of seq_cst. */
 static inline bool lane_end_waiting(struct lane_end *end)
 {
-    const struct mailbox *box = end->ch.lane.box;
+    const struct mailbox *box = end->ch.box;
     uint32_t consumed = position(atomic_load_explicit(&box->consumed, memory_order_seq_cst)); /* before head: it follows it */
     return position(atomic_load_explicit(&box->head, memory_order_seq_cst)) != consumed;
 }
@@ -91,7 +91,6 @@ bool actor_lane_over(cue_pool *pool, const struct mailbox *box);
 
 /* ---- recovery ---- */
 /* The caller holds the lane, which is mortal. Ends it if its receiver was (slot, epoch) or is nobody. */
-void actor_lane_bury(cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, struct mailbox *box, unsigned slot,
-                     uint32_t epoch);
+void actor_lane_bury(const struct lane *lane, unsigned slot, uint32_t epoch);
 
 #endif

@@ -80,7 +80,7 @@ int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts
     if (!status)
         status = url_parse(url, &parts, &with);
     if (!status)
-        status = (parts.scheme == SCHEME_SHM ? mailbox_channel_open : nng_channel_open)(&parts, how, &with, out);
+        status = (parts.scheme == SCHEME_SHM ? lane_channel_open : nng_channel_open)(&parts, how, &with, out);
     errno = saved;
     if (status)
         return *cue_trail() ? trail_in(status, "cue_channel_open(\"%.200s\")", url ? url : "(null)") : status;
@@ -139,6 +139,23 @@ int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait)
     return status > 0 ? 0 : status;
 }
 
+/* Private words. Where one thread may receive at a time the end is a plain store. */
+static inline bool receiving_begin(cue_channel *ch)
+{
+    if (ch->ops->shared)
+        atomic_fetch_add_explicit(&ch->receiving, 1, memory_order_acquire);
+    return ch->ops->shared || !atomic_exchange_explicit(&ch->receiving, 1, memory_order_acquire);
+}
+
+static inline void receiving_end(cue_channel *ch)
+{
+    bool shared = ch->ops->shared; /* what follows is the last touch of the channel: ops->close waits for it */
+    if (shared)
+        atomic_fetch_sub_explicit(&ch->receiving, 1, memory_order_release);
+    else
+        atomic_store_explicit(&ch->receiving, 0, memory_order_release);
+}
+
 int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
 {
     int status = channel_enter(ch);
@@ -151,12 +168,12 @@ int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait
         memset(out, 0, sizeof *out);
         return not_for("receive: CUE_RECV");
     }
-    if (__builtin_expect(atomic_exchange_explicit(&ch->receiving, 1, memory_order_acquire), 0)) { /* private, as below */
+    if (__builtin_expect(!receiving_begin(ch), 0)) {
         memset(out, 0, sizeof *out);
         return trail(CUE_EBUSY, "another thread is receiving from this channel");
     }
     int got = ch->ops->recv_many(ch, out, n, ops_deadline(ch, wait));
-    atomic_store_explicit(&ch->receiving, 0, memory_order_release);
+    receiving_end(ch);
     if (__builtin_expect(got < 0, 0))
         memset(out, 0, sizeof *out);
     return got;

@@ -31,6 +31,11 @@ int url_parse(const char *url, struct channel_url *out, cue_channel_opts *opts);
 /* ---- a kind of lane ---- */
 /* `deadline` is of CLOCK_MONOTONIC (base/clock.h): 0 does not wait, INT64_MAX is for ever. The dispatcher has checked that
  * the channel was opened for this, that n > 0, and that the channel is not a forked parent's. */
+struct channel_sleep {
+    _Atomic uint32_t *word;
+    uint32_t value;
+};
+
 struct channel_ops {
     int (*send_many)(cue_channel *ch, const cue_msg *m, size_t n, int64_t deadline); /* how many; empties *m[i].move of those */
     int (*recv_many)(cue_channel *ch, cue_msg *out, size_t n, int64_t deadline);     /* how many, > 0 */
@@ -39,6 +44,12 @@ struct channel_ops {
     int (*forked)(cue_channel *ch); /* first use in a forked child: renews what it needs, or CUE_EFORK; NULL: CUE_EFORK */
     int (*close)(cue_channel *ch);  /* lets go of everything but what the dispatcher holds: pool, memory of the struct */
     bool later;                     /* a deadline may come as a duration, negative: deadline_made() when one must wait */
+    bool shared;                    /* any number of threads may receive at a time */
+    /* For who sleeps on more than this channel; NULL: not for this kind. doze: is there nothing to receive (`how` CUE_RECV), or no
+     * room to send (CUE_SEND)? true: whoever changes that wakes the futex `on->word`, and the word is `on->value` no more. false:
+     * look again. Each doze that said true is followed by a rouse, by a thread that might receive (or send) at that time. */
+    bool (*doze)(cue_channel *ch, unsigned how, struct channel_sleep *on);
+    void (*rouse)(cue_channel *ch, unsigned how);
 };
 
 struct cue_channel {
@@ -47,12 +58,12 @@ struct cue_channel {
     unsigned how;               /* CUE_RECV | CUE_SEND */
     uint32_t forks;             /* fork_epoch in which it was opened or renewed */
     uint32_t incarnation;       /* of the pool's slot */
-    _Atomic uint32_t receiving; /* 1: a thread is in recv_many; ops->close of a kind that waits must see to it that it comes out */
+    _Atomic uint32_t receiving; /* threads in recv_many; ops->close of a kind that waits must see to it that they come out */
 };
 
-/* The kinds' openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the
- * rest zero; the other members are set by the dispatcher. */
-int mailbox_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
+/* The openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the rest
+ * zero; the other members are set by the dispatcher. lane.c opens the lane and calls the opener of its kind (lane.h). */
+int lane_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
 int nng_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out); /* channels/nng/ */
 
 /* ---- what a record says while it is on its way: record.lane ----

@@ -1,7 +1,7 @@
-/* Lanes: a mailbox's life in the pool.
+/* Lanes: their life in the pool, whatever their kind.
  *
- * A lane is a KEPT block of type POOL_TYPE_LANE under a name. Whoever opens it holds a lease on it, so its bytes stay a mailbox
- * as long as anybody can touch them, also one who is stopped in the middle of a send (rule T for lanes).
+ * A lane is a KEPT block of type POOL_TYPE_LANE under a name. Whoever opens it holds a lease on it, so its bytes stay a lane as
+ * long as anybody can touch them, also one who is stopped in the middle of a send (rule T for lanes).
  *
  * MAKING. The block is filled, KEPT, and then gets its name: the directory's LIVE slot is the commit. Who loses that race frees
  * its block and opens the winner's. Killed in between: a lane without a name that nobody has open, retired by recovery.
@@ -21,33 +21,60 @@
  * Who retires? To look one must hold a lease, and two who look at the same time would each take the other for a user. So each
  * first lets go and looks at the bits of the record (which stays a record for ever); only if nobody is left it takes a lease
  * again and tries. Bits are cleared and then looked at, both seq_cst, so the last one to let go sees none. If two try at once
- * and each sees the other's new bit, both let go and look again. So does who finds a message while its own bit is up: somebody
- * may take that message and close meanwhile, and take the bit for a user's. (Model: lane.pml.)
+ * and each sees the other's new bit, both let go and look again.
+ *
+ * Who finds a message while its own bit is up may leave the lane alone, unless somebody took that message meanwhile and closed,
+ * and took the bit for a user's. So whoever closes counts that in `lane` of the lane's record (which a KEPT record has no use
+ * for) before it lets go, and who found a message looks whether that count has changed since it had taken its lease, after it
+ * has let go: then it tries again. If the closer saw the bit, its count came before the bit was cleared, so it is seen. Without a
+ * lease only the record is looked at, never the lane's bytes: the record may be another block's by now, then the count says
+ * nothing, which costs one more try. (Model: lane.pml.)
  */
-#include "bell.h"
-#include "mailbox.h"
+#include "lane.h"
 
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { OPEN_TRIES = 2000, RETIRE_TRIES = 1000 };
 
-struct mailbox *lane_box(struct cue_pool *pool, struct record *rec, uint32_t index)
+static const struct lane_kind *const kinds[] = { [CUE_MAILBOX] = &mailbox_kind };
+
+const struct lane_kind *lane_kind_of(uint32_t kind)
+{
+    return kind < sizeof kinds / sizeof *kinds ? kinds[kind] : NULL;
+}
+
+struct lane_head *lane_head_of(struct cue_pool *pool, struct record *rec, uint32_t index)
 {
     char *data;
     uint64_t capacity;
     if (atomic_load_explicit(&rec->type, relaxed) != POOL_TYPE_LANE ||
         !pool_bytes(pool, index, &data, &capacity) || /* pairs with: the state word */
-        capacity < sizeof(struct mailbox))
+        capacity < sizeof(struct lane_head))
         return NULL;
-    struct mailbox *box = (struct mailbox *)(void *)data;
-    return box->magic == MAILBOX_MAGIC && box->depth >= 1 && box->depth <= MAILBOX_DEPTH_MAX ? box : NULL;
+    struct lane_head *head = (struct lane_head *)(void *)data;
+    const struct lane_kind *kind = lane_kind_of(head->kind);
+    return head->magic == LANE_MAGIC && kind && kind->sound(head, capacity) ? head : NULL;
 }
 
-static bool lane_empty(struct mailbox *box)
+bool lane_enter(struct cue_pool *pool, uint32_t index, struct lane *out)
 {
-    uint32_t consumed = position(atomic_load_explicit(&box->consumed, seq_cst)); /* before head: it follows it */
-    return position(atomic_load_explicit(&box->head, seq_cst)) == consumed;
+    struct record *rec = pool_record(pool, index);
+    uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
+    *out = (struct lane){ pool, NULL, rec, index, rec_generation(state) };
+    if (rec_state(state) != REC_KEPT || atomic_load_explicit(&rec->type, relaxed) != POOL_TYPE_LANE ||
+        lease_take(pool, rec, index, out->generation))
+        return false;
+    out->head = lane_head_of(pool, rec, index);
+    if (!out->head)
+        lane_leave(out);
+    return out->head != NULL;
+}
+
+void lane_leave(const struct lane *lane)
+{
+    lease_drop(lane->pool, lane->rec, lane->index, lane->generation);
 }
 
 /* RETIRED lanes: the block goes, for whoever is last to look at it. Idempotent. */
@@ -75,47 +102,36 @@ static bool lane_in_use(const struct cue_pool *pool, const struct record *rec, u
     return false;
 }
 
-/* Whether there is anything to retire, without a lease: the state word is the same before and after, so it was the lane's bytes
- * that we read. */
-static bool lane_idle(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
-{
-    uint64_t state = atomic_load_explicit(&rec->state, acquire);
-    if (rec_state(state) != REC_KEPT || rec_generation(state) != generation)
-        return false;
-    struct mailbox *box = lane_box(pool, rec, index);
-    bool idle = box && !box->mortal && lane_empty(box);
-    atomic_thread_fence(acquire); /* the bytes before the second look at the state */
-    return idle && ((atomic_load_explicit(&rec->state, relaxed) ^ state) & ~REC_SHARED) == 0;
-}
+enum tried { DONE, OTHERS, MESSAGES };
 
-/* We hold a lease. 1: it is retired, or not to be retired; 0: others hold one, too, or there is a message: let go and look again. */
-static int try_retire(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, unsigned gone)
+/* We hold a lease. DONE: it is retired, or nobody's to retire. */
+static enum tried try_retire(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, unsigned gone)
 {
-    struct mailbox *box = lane_box(pool, rec, index);
-    if (!box || box->mortal)
-        return 1;
-    uint64_t gate = atomic_load_explicit(&box->gate, seq_cst); /* first, see above */
+    struct lane_head *head = lane_head_of(pool, rec, index);
+    if (!head || head->mortal)
+        return DONE;
+    uint64_t gate = atomic_load_explicit(&head->gate, seq_cst); /* first, see above */
     if (!(gate & GATE_RETIRED)) {
         if (lane_in_use(pool, rec, gone, true))
-            return 0;
-        if (!lane_empty(box))
-            return 0;
-        if (!atomic_compare_exchange_strong_explicit(&box->gate, &gate, gate | GATE_RETIRED, seq_cst, seq_cst)) /* !! */
-            return 0;
+            return OTHERS;
+        if (!lane_kind_of(head->kind)->empty(head))
+            return MESSAGES;
+        if (!atomic_compare_exchange_strong_explicit(&head->gate, &gate, gate | GATE_RETIRED, seq_cst, seq_cst)) /* !! */
+            return OTHERS;
     }
     lane_free(pool, rec, index, generation);
-    return 1;
+    return DONE;
 }
 
 void lane_retire(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, unsigned gone)
 {
     for (int tries = 0; tries < RETIRE_TRIES && !lane_in_use(pool, rec, gone, false); tries++) {
-        if (!lane_idle(pool, rec, index, generation) || lease_take(pool, rec, index, generation))
+        if (lease_take(pool, rec, index, generation))
             return;
-        int done = try_retire(pool, rec, index, generation, gone);
-        if (lease_drop(pool, rec, index, generation))
-            pool_view_ended(pool);
-        if (done)
+        uint32_t closed = atomic_load_explicit(&rec->lane, seq_cst);
+        enum tried tried = try_retire(pool, rec, index, generation, gone);
+        lease_drop(pool, rec, index, generation);
+        if (tried == DONE || (tried == MESSAGES && atomic_load_explicit(&rec->lane, seq_cst) == closed)) /* pairs with: lane_close */
             return;
         if (tries % 8 == 7)
             sched_yield(); /* two at once: the other one gets ahead */
@@ -125,6 +141,7 @@ void lane_retire(struct cue_pool *pool, struct record *rec, uint32_t index, uint
 void lane_close(const struct lane *lane)
 {
     struct cue_pool *pool = lane->pool;
+    atomic_fetch_add_explicit(&lane->rec->lane, 1, seq_cst); /* pairs with: lane_retire */
     bool last = lease_drop(pool, lane->rec, lane->index, lane->generation);
     if (atomic_load_explicit(&pool->open, acquire) == 1) { /* a channel holds its pool open, so else it was destroyed */
         if (last)
@@ -136,52 +153,58 @@ void lane_close(const struct lane *lane)
 
 /* ---- make and open ---- */
 
-static void mailbox_init(struct cue_pool *pool, struct mailbox *box, const cue_channel_opts *opts)
+static void head_init(struct cue_pool *pool, struct lane_head *head, uint32_t kind, const cue_channel_opts *with)
 {
-    memset(box, 0, sizeof *box);
-    box->magic = MAILBOX_MAGIC;
-    box->kind = CUE_MAILBOX;
-    box->full = opts->full ? opts->full : CUE_FAIL;
-    box->depth = opts->depth ? opts->depth : 1024;
-    box->type = opts->type;
-    box->bytes = opts->bytes ? opts->bytes : pool->data_bytes / 4;
-    box->max = opts->max;
-    /* relaxed: the lane is not published yet */
-    atomic_store_explicit(&box->head, head_word(INDEX_NONE, 0, 0), relaxed);
+    head->magic = LANE_MAGIC;
+    head->kind = kind;
+    head->full = with->full ? with->full : CUE_FAIL;
+    head->depth = with->depth ? with->depth : 1024;
+    head->type = with->type;
+    head->bytes = with->bytes ? with->bytes : pool->data_bytes / 4;
+    head->max = with->max;
+    head->redeliver = with->redeliver;
+    head->history = with->history;
 }
 
-int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *opts, cue_block *block, struct lane *out)
+int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *with, cue_block *block, struct lane *out)
 {
-    struct fresh fresh = { .size = sizeof(struct mailbox), .type = POOL_TYPE_LANE };
+    struct fresh fresh = { .type = POOL_TYPE_LANE };
     struct taken taken;
     char *data;
-    uint64_t capacity;
+    uint64_t capacity, bytes = 0;
+    uint32_t kind = with->kind ? with->kind : CUE_MAILBOX;
+    int status = lane_kind_of(kind) ? lane_kind_of(kind)->bytes(with, &bytes) : trail(CUE_ENOSYS, "lanes of kind %u are not built in", kind);
+    if (status)
+        return status;
+    fresh.size = bytes;
     if (name) {
         fresh.note = NOTE_KEYED | NOTE_NAMED;
         fresh.name_hash = (uint32_t)directory_name_hash(name);
     }
-    int status = block_take(pool, sizeof(struct mailbox) + (name ? POOL_NAME_BYTES : 0), 0, &fresh, &taken);
+    status = block_take(pool, bytes + (name ? POOL_NAME_BYTES : 0), 0, &fresh, &taken);
     if (status)
         return status;
-    handle_owner(pool, taken.index, taken.generation, taken.data, sizeof(struct mailbox), block);
+    handle_owner(pool, taken.index, taken.generation, taken.data, bytes, block);
     if (!pool_bytes(pool, taken.index, &data, &capacity)) {
         cue_block_release(block);
         return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", taken.index);
     }
+    memset(data, 0, bytes);
     if (name) {
         memset(data + capacity, 0, POOL_NAME_BYTES);
         memcpy(data + capacity, name, strlen(name));
     }
-    mailbox_init(pool, (struct mailbox *)(void *)data, opts);
-    *out = (struct lane){ pool, (struct mailbox *)(void *)data, taken.rec, taken.index, taken.generation };
+    *out = (struct lane){ pool, (struct lane_head *)(void *)data, taken.rec, taken.index, taken.generation };
+    head_init(pool, out->head, kind, with);
+    lane_kind_of(kind)->init(out->head);
     return 0;
 }
 
 /* CUE_EEXIST: somebody else was first. The lease that comes with it is ours. */
-static int lane_make(struct cue_pool *pool, const char *name, const cue_channel_opts *opts, struct lane *out)
+static int lane_make(struct cue_pool *pool, const char *name, const cue_channel_opts *with, struct lane *out)
 {
     cue_block block;
-    int status = lane_take(pool, name, opts, &block, out);
+    int status = lane_take(pool, name, with, &block, out);
     if (status)
         return status;
     status = cue_block_publish(&block, 0); /* KEPT, and we hold a lease */
@@ -199,35 +222,35 @@ static int lane_make(struct cue_pool *pool, const char *name, const cue_channel_
 }
 
 /* The lane behind a view. 1: it is going, look again. */
-static int lane_enter(struct cue_pool *pool, const char *name, cue_block *view, struct lane *out)
+static int view_enter(struct cue_pool *pool, const char *name, cue_block *view, struct lane *out)
 {
     struct block_ref ref;
     int status = handle_open(view, &ref);
     if (status)
         return status;
-    struct mailbox *box = lane_box(pool, ref.rec, ref.index);
-    if (!box) {
+    struct lane_head *head = lane_head_of(pool, ref.rec, ref.index);
+    if (!head) {
         uint32_t type = atomic_load_explicit(&ref.rec->type, relaxed); /* leased */
         cue_block_release(view);
         return type == POOL_TYPE_LANE ? trail(CUE_ECORRUPT, "lane %s of pool %s makes no sense", name, pool->name)
                                       : trail(CUE_EEXIST, "\"%s\" in pool %s is a block, not a lane", name, pool->name);
     }
-    if (atomic_fetch_add_explicit(&box->gate, GATE_ONE, seq_cst) & GATE_RETIRED) { /* pairs with: try_retire */
+    if (atomic_fetch_add_explicit(&head->gate, GATE_ONE, seq_cst) & GATE_RETIRED) { /* pairs with: try_retire */
         lane_free(pool, ref.rec, ref.index, ref.generation);
         cue_block_release(view);
         return 1;
     }
-    *out = (struct lane){ pool, box, ref.rec, ref.index, ref.generation };
+    *out = (struct lane){ pool, head, ref.rec, ref.index, ref.generation };
     return 0;
 }
 
-int lane_open(struct cue_pool *pool, const char *name, const cue_channel_opts *opts, struct lane *out)
+int lane_open(struct cue_pool *pool, const char *name, const cue_channel_opts *with, struct lane *out)
 {
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
         cue_block view;
         int status = directory_find_name(pool, name, &view);
         if (status == CUE_ENOENT) {
-            status = lane_make(pool, name, opts, out);
+            status = lane_make(pool, name, with, out);
             if (status == CUE_EEXIST) { /* somebody makes it just now; or a block has reserved it */
                 sched_yield();
                 continue;
@@ -235,11 +258,11 @@ int lane_open(struct cue_pool *pool, const char *name, const cue_channel_opts *o
             return status;
         }
         if (!status)
-            status = lane_enter(pool, name, &view, out);
+            status = view_enter(pool, name, &view, out);
         if (status > 0)
             continue;
-        if (!status && opts->kind && opts->kind != out->box->kind) {
-            status = trail(CUE_ETYPE, "lane %s of pool %s is of kind %u, not %u", name, pool->name, out->box->kind, opts->kind);
+        if (!status && with->kind && with->kind != out->head->kind) {
+            status = trail(CUE_ETYPE, "lane %s of pool %s is of kind %u, not %u", name, pool->name, out->head->kind, with->kind);
             lane_close(out);
         }
         return status;
@@ -252,28 +275,13 @@ int lane_renew(const struct lane *lane)
     int status = lease_take(lane->pool, lane->rec, lane->index, lane->generation);
     if (status)
         return trail_in(status, "a channel from before fork()");
-    if (!(atomic_fetch_add_explicit(&lane->box->gate, GATE_ONE, seq_cst) & GATE_RETIRED)) /* pairs with: try_retire */
+    if (!(atomic_fetch_add_explicit(&lane->head->gate, GATE_ONE, seq_cst) & GATE_RETIRED)) /* pairs with: try_retire */
         return 0;
-    if (lease_drop(lane->pool, lane->rec, lane->index, lane->generation))
-        pool_view_ended(lane->pool);
+    lease_drop(lane->pool, lane->rec, lane->index, lane->generation);
     return trail(CUE_ESTALE, "the lane of a channel from before fork() is gone");
 }
 
-/* ---- receivers ---- */
-
-void lane_wake(struct cue_pool *pool, struct mailbox *box)
-{
-    cue_block bell;
-    bool woke = true;
-    if (!box->bell_generation) {
-        futex_wake(futex_low_half(&box->head), 1);
-    } else if (pool_attach(pool, box->bell, box->bell_generation - 1, 44, &bell) == 0) { /* else its process has ended */
-        woke = bell_ring(bell.data, bell.size, box->bell_bit);
-        cue_block_release(&bell);
-    }
-    if (woke)
-        atomic_fetch_add_explicit(&box->wakes, 1, relaxed); /* a count for people */
-}
+/* ---- ends that only one may have ---- */
 
 bool receiver_lives(struct cue_pool *pool, uint64_t word)
 {
@@ -284,37 +292,73 @@ bool receiver_lives(struct cue_pool *pool, uint64_t word)
     return party_state(now) == PARTY_LIVE && party_epoch(now) == receiver_epoch(word) && !party_dead(pool, party - 1, party_epoch(now));
 }
 
-/* ---- counts ---- */
-
-uint64_t lane_passed(struct mailbox *box)
+int32_t receiver_pid(struct cue_pool *pool, uint64_t word)
 {
-    uint64_t passed = atomic_load_explicit(&box->passed, relaxed); /* a count for people */
-    uint32_t low = (uint32_t)passed * POSITION_ONE;
-    return passed + (uint64_t)(int64_t)lane_length(position(atomic_load_explicit(&box->consumed, acquire)), low);
+    return receiver_lives(pool, word) ? party_pid(atomic_load_explicit(&pool->parties[receiver_party(word) - 1].word, relaxed)) : 0;
 }
 
-void lane_stat(struct cue_pool *pool, struct mailbox *box, const struct record *rec, cue_channel_info *out)
+int lane_end_claim(const struct lane *lane, _Atomic uint64_t *end, const char *does, uint64_t *mine)
 {
-    uint32_t consumed = atomic_load_explicit(&box->consumed, acquire);
-    uint64_t head = atomic_load_explicit(&box->head, acquire), passed = lane_passed(box),
-             receiver = atomic_load_explicit(&box->receiver, acquire);
-    int32_t queued = lane_length((uint32_t)head, consumed);
-    /* relaxed: counts for people */
-    uint64_t old = atomic_load_explicit(&box->dropped_old, relaxed);
-    out->kind = box->kind;
-    out->depth = box->depth;
-    out->users = (uint32_t)(__builtin_popcountll(atomic_load_explicit(&rec->lease[0], relaxed)) +
+    static _Atomic uint32_t channels;
+    struct cue_pool *pool = lane->pool;
+    uint64_t which = (atomic_fetch_add_explicit(&channels, 1, relaxed) + 1) & 0x3fffff; /* private */
+    uint64_t word = atomic_load_explicit(end, acquire);
+    *mine = (uint64_t)(pool->self + 1) | (uint64_t)(pool->epoch & 0x3fffffff) << 12 | which << 42;
+    do {
+        if (receiver_lives(pool, word))
+            return trail(CUE_EBUSY, "%s %x of pool %s: process %d %s", lane_kind_of(lane->head->kind)->name, lane->index, pool->name,
+                         receiver_pid(pool, word), does);
+    } while (!cas(end, &word, *mine)); /* !! */
+    return 0;
+}
+
+bool lane_end_vacate(_Atomic uint64_t *end, unsigned slot, uint32_t epoch)
+{
+    uint64_t word = atomic_load_explicit(end, acquire);
+    return receiver_party(word) == slot + 1 && receiver_epoch(word) == (epoch & 0x3fffffff) && cas(end, &word, 0);
+}
+
+/* ---- counts ---- */
+
+void lane_stat(struct cue_pool *pool, struct lane_head *head, const struct record *rec, cue_channel_info *out)
+{
+    out->kind = head->kind;
+    out->depth = head->depth;
+    out->users = (uint32_t)(__builtin_popcountll(atomic_load_explicit(&rec->lease[0], relaxed)) + /* a count for people */
                             __builtin_popcountll(atomic_load_explicit(&rec->lease[1], relaxed)));
-    out->sleeping = (head & HEAD_SLEEP) != 0;
-    out->receiver =
-        receiver_lives(pool, receiver) ? party_pid(atomic_load_explicit(&pool->parties[receiver_party(receiver) - 1].word, relaxed)) : 0;
-    out->queued = queued > 0 ? (uint64_t)queued : 0;
-    out->peak = atomic_load_explicit(&box->peak, relaxed);
-    out->sent = passed + out->queued;
-    out->received = passed > old ? passed - old : 0;
-    out->bytes = atomic_load_explicit(&box->received_bytes, relaxed);
-    out->copied = atomic_load_explicit(&box->received_copied, relaxed);
-    out->dropped = old + atomic_load_explicit(&box->dropped_new, relaxed);
-    out->refused = atomic_load_explicit(&box->refused, relaxed);
-    out->wakes = atomic_load_explicit(&box->wakes, relaxed);
+    out->receiver = receiver_pid(pool, atomic_load_explicit(&head->receiver, acquire));
+    lane_kind_of(head->kind)->stat(pool, head, out);
+}
+
+/* ---- channels ---- */
+
+static int pool_of(const struct channel_url *url, const cue_channel_opts *opts, cue_pool **out)
+{
+    const char *name = url->pool[0] ? url->pool : opts->pool ? opts->pool->name : secure_getenv("CUE_POOL");
+    if (opts->pool && url->pool[0] && strcmp(url->pool, opts->pool->name) != 0)
+        return trail(CUE_EINVAL, "the URL names pool %s, opts->pool is %s", url->pool, opts->pool->name);
+    if (!opts->pool)
+        return cue_pool_open(name && *name ? name : "cue", NULL, out);
+    int fd = cue_pool_fd(opts->pool); /* it may have no name */
+    return fd < 0 ? fd : cue_pool_open(NULL, &(cue_pool_opts){ .flags = CUE_ATTACH, .fd = fd }, out);
+}
+
+int lane_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
+{
+    struct lane lane;
+    cue_pool *pool;
+    if (opts->kind && !lane_kind_of(opts->kind))
+        return trail(CUE_ENOSYS, "lane %s: lanes of kind %u are not built in", url->name, opts->kind);
+    int status = pool_of(url, opts, &pool);
+    if (status)
+        return status;
+    status = lane_open(pool, url->name, opts, &lane);
+    if (!status) {
+        status = lane_kind_of(lane.head->kind)->open(&lane, how, opts, out);
+        if (status)
+            lane_close(&lane);
+    }
+    if (status)
+        cue_pool_close(pool);
+    return status;
 }

@@ -1,15 +1,10 @@
 /* What becomes of lanes and of messages on their way when a party dies, or leaves.
  *
- * First, what others wait for: a receiver's place becomes vacant, its full senders look again, and a receiver that sleeps while
- * there are messages is woken (a sender may have been killed between its push and its wake). Each of them would find out by
- * itself within a watch period. Lanes that nobody has open any more and that are empty are retired.
+ * First, what others wait for: each lane's kind sees to it (lane_kind.died). Each of those who wait would find out by itself within
+ * a watch period. Lanes that nobody has open any more and that are empty are retired.
  *
- * THE ORPHAN RULE. A record SENT by the dead party was either linked, then its message is delivered, or it never was, then it is
- * freed. One walk over each lane decides it for all: the dead push no more, so what is not in a chain now never will be.
- *
- *   c = consumed, then h = head. Down from h to c: each record must be SENT, of this lane, at its position, and its state word,
- *   flags aside (an attach may set SHARED meanwhile), must be the same before and after its `next` was read. Where that fails, it
- *   and all below were handed over meanwhile; those are SENT no more, so a CAS from the dead one's SENT word fails on them.
+ * A record SENT by the dead party was either linked in its lane, then its message is delivered, or it never was, then it is freed:
+ * the lane's kind knows (lane_kind.linked). Kinds that find out by a walk walk once for all records.
  *
  * ENVELOPES. A block that goes along with an envelope follows it. Its sender is dead: it stays while the envelope is linked, or
  * taken by another party; else it goes with it. Its receiver is dead between taking the envelope and taking the block: the
@@ -21,12 +16,11 @@
  *
  * A party that leaves keeps its SENT records: they are linked, unless a thread of it is still inside a send.
  */
-#include "actor_lane.h"
+#include "lane.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
-/* What one sweep has found linked: indexes of records SENT by the party, sorted. A thread does one sweep at a time. */
+/* What one sweep has found linked by walking: indexes of records SENT by the party, sorted. A thread does one sweep at a time. */
 static _Thread_local struct {
     struct cue_pool *pool;
     unsigned slot;
@@ -35,73 +29,7 @@ static _Thread_local struct {
     bool complete; /* no room for one of them: each is looked for on its own instead */
 } sweep;
 
-/* ---- walking a chain ---- */
-
-/* Calls `visit` with what is linked, newest first, until it returns true. */
-static bool chain_walk(struct cue_pool *pool, const struct mailbox *box, uint32_t lane,
-                       bool (*visit)(uint32_t index, uint64_t state, void *arg), void *arg)
-{
-    uint32_t consumed = position(atomic_load_explicit(&box->consumed, seq_cst)); /* before head: it follows it */
-    uint64_t head = atomic_load_explicit(&box->head, seq_cst);
-    uint32_t at = position(head), index = head_index(head);
-    for (int32_t left = lane_length(at, consumed); left > 0; left--, at -= POSITION_ONE) {
-        struct record *rec = pool_record(pool, index);
-        uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
-        if (rec_state(state) != REC_SENT || atomic_load_explicit(&rec->lane, relaxed) != lane ||
-            atomic_load_explicit(&rec->seq, relaxed) != at)
-            return false;
-        uint32_t next = atomic_load_explicit(&rec->next, relaxed);
-        atomic_thread_fence(acquire); /* these before the second look at the state */
-        if ((atomic_load_explicit(&rec->state, relaxed) & ~REC_FLAGS) != (state & ~REC_FLAGS))
-            return false;
-        if (visit(index, state, arg))
-            return true;
-        index = next;
-    }
-    return false;
-}
-
-/* The mailbox of a lane, under a lease that the caller drops with box_leave. */
-static struct mailbox *box_enter(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t *generation)
-{
-    uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
-    *generation = rec_generation(state);
-    if (rec_state(state) != REC_KEPT || atomic_load_explicit(&rec->type, relaxed) != POOL_TYPE_LANE ||
-        lease_take(pool, rec, index, *generation))
-        return NULL;
-    struct mailbox *box = lane_box(pool, rec, index);
-    if (!box && lease_drop(pool, rec, index, *generation))
-        pool_view_ended(pool);
-    return box;
-}
-
-static void box_leave(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
-{
-    if (lease_drop(pool, rec, index, generation))
-        pool_view_ended(pool);
-}
-
 /* ---- is it linked? ---- */
-
-static bool is_index(uint32_t index, uint64_t state, void *arg)
-{
-    (void)state;
-    return index == *(const uint32_t *)arg;
-}
-
-/* For one record, where no sweep has looked at all of them. */
-static bool linked_in_lane(struct cue_pool *pool, const struct record *rec, uint32_t index)
-{
-    uint32_t lane = atomic_load_explicit(&rec->lane, relaxed); /* of a dead sender: it changes no more, or the CAS that follows fails */
-    uint64_t generation;
-    struct record *of = pool_record(pool, lane);
-    struct mailbox *box = box_enter(pool, of, lane, &generation);
-    if (!box)
-        return false;
-    bool found = chain_walk(pool, box, lane, is_index, &index);
-    box_leave(pool, of, lane, generation);
-    return found;
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -111,9 +39,18 @@ static int compare(const void *a, const void *b)
 
 static bool message_linked(struct cue_pool *pool, const struct record *rec, uint32_t index, uint64_t state)
 {
-    if (sweep.complete && sweep.pool == pool && rec_party(state) == sweep.slot + 1)
-        return sweep.count && bsearch(&index, sweep.linked, sweep.count, sizeof index, compare);
-    return linked_in_lane(pool, rec, index);
+    struct lane lane;
+    if (!lane_enter(pool, atomic_load_explicit(&rec->lane, relaxed), &lane)) /* of a dead sender: it changes no more, or the CAS that
+                                                                                 follows fails */
+        return false;
+    const struct lane_kind *kind = lane_kind_of(lane.head->kind);
+    bool found;
+    if (kind->walk && sweep.complete && sweep.pool == pool && rec_party(state) == sweep.slot + 1)
+        found = sweep.count && bsearch(&index, sweep.linked, sweep.count, sizeof index, compare);
+    else
+        found = kind->linked(&lane, rec, index);
+    lane_leave(&lane);
+    return found;
 }
 
 /* A block that goes along with an envelope; its sender is dead. */
@@ -167,30 +104,17 @@ static bool note_linked(uint32_t index, uint64_t state, void *arg)
     return false;
 }
 
-/* Those who wait on the lane look again. */
-static void waiters_wake(struct cue_pool *pool, struct mailbox *box, unsigned slot, uint32_t epoch)
+static void lane_settle(struct cue_pool *pool, uint32_t index, unsigned slot, uint32_t epoch)
 {
-    uint64_t receiver = atomic_load_explicit(&box->receiver, acquire);
-    if (receiver_party(receiver) == slot + 1 && receiver_epoch(receiver) == (epoch & 0x3fffffff) && cas(&box->receiver, &receiver, 0))
-        futex_wake(&box->consumed, INT_MAX);
-    uint64_t head = atomic_load_explicit(&box->head, acquire);
-    if (head & HEAD_SLEEP && position(head) != position(atomic_load_explicit(&box->consumed, acquire)))
-        lane_wake(pool, box);
-}
-
-static void lane_settle(struct cue_pool *pool, struct record *rec, uint32_t index, unsigned slot, uint32_t epoch)
-{
-    uint64_t generation;
-    struct mailbox *box = box_enter(pool, rec, index, &generation);
-    if (!box)
+    struct lane lane;
+    if (!lane_enter(pool, index, &lane))
         return;
-    if (box->mortal)
-        actor_lane_bury(pool, rec, index, generation, box, slot, epoch);
-    waiters_wake(pool, box, slot, epoch);
-    if (slot != pool->self)
-        chain_walk(pool, box, index, note_linked, NULL);
-    box_leave(pool, rec, index, generation);
-    lane_retire(pool, rec, index, generation, slot);
+    const struct lane_kind *kind = lane_kind_of(lane.head->kind);
+    kind->died(&lane, slot, epoch);
+    if (kind->walk && slot != pool->self)
+        kind->walk(&lane, note_linked, NULL);
+    lane_leave(&lane);
+    lane_retire(pool, lane.rec, index, lane.generation, slot);
 }
 
 /* A block that goes along with an envelope which the dead party had taken. */
@@ -214,7 +138,7 @@ static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, voi
     const struct death *death = arg;
     uint64_t state = atomic_load_explicit(&rec->state, acquire);
     if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_LANE)
-        lane_settle(pool, rec, index, death->slot, death->epoch);
+        lane_settle(pool, index, death->slot, death->epoch);
     else if (rec_state(state) == REC_SENT && atomic_load_explicit(&rec->lane, relaxed) == LANE_ENVELOPE && death->slot != pool->self)
         attached_settle(pool, rec, index, state, death->slot);
     return 0;
@@ -235,9 +159,10 @@ static void party_died(struct cue_pool *pool, unsigned slot, uint32_t epoch)
 static int retire_lane(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
 {
     (void)arg;
+    struct lane lane;
     uint64_t state = atomic_load_explicit(&rec->state, acquire);
-    if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_LANE)
-        lane_retire(pool, rec, index, rec_generation(state), NOBODY_GONE);
+    if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_LANE && lane_enter(pool, index, &lane))
+        lane_close(&lane); /* in the place of the dead */
     return 0;
 }
 

@@ -4,7 +4,7 @@
  *   receive   walk down from the head to the last consumed position, hand out oldest first: SENT -> OWNED  !!, consumed += 1
  *
  * Everything undelivered hangs on the head at all times. A receiver's death needs no repair; a sender's is decided exactly: its
- * record is in the chain or was never there (lane_recovery.c). next, seq and lane come before SENT, else a record in its next life
+ * record is in the chain or was never there (mailbox_recovery.c). next, seq and lane come before SENT, else a record in its next life
  * would show its former position for a moment.
  *
  * SLEEPING. The receiver sets SLEEP by CAS on the head it found empty and sleeps on the low half, position and flags: any push
@@ -23,6 +23,8 @@
  * and for parties whose death nobody has noticed.
  */
 #include "mailbox.h"
+
+#include "bell.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -69,7 +71,7 @@ static inline int32_t room_for(struct mailbox_channel *ch, uint64_t head)
     int32_t length = lane_length((uint32_t)head, atomic_load_explicit(&ch->consumed, relaxed)); /* private */
     if (__builtin_expect(length < ch->capacity && length >= 0, 1))
         return ch->capacity - length;
-    uint32_t now = atomic_load_explicit(&ch->lane.box->consumed, acquire);
+    uint32_t now = atomic_load_explicit(&ch->box->consumed, acquire);
     atomic_store_explicit(&ch->consumed, now, relaxed);
     return ch->capacity - lane_length((uint32_t)head, now);
 }
@@ -78,13 +80,13 @@ static inline int32_t room_for(struct mailbox_channel *ch, uint64_t head)
 static inline bool overweight(const struct mailbox *box, uint64_t out, uint64_t weight)
 {
     int64_t waiting = (int64_t)(atomic_load_explicit(&box->weight_in, relaxed) - out); /* a soft limit */
-    return waiting > 0 && (uint64_t)waiting + weight > box->bytes;
+    return waiting > 0 && (uint64_t)waiting + weight > box->lane.bytes;
 }
 
 /* A soft limit; an empty lane takes any message. By the private copy first, as in room_for. */
 static bool too_heavy(struct mailbox_channel *ch, uint64_t weight)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     if (__builtin_expect(weight == 0 || !overweight(box, atomic_load_explicit(&ch->weight_out, relaxed), weight), 1))
         return false;
     uint64_t out = atomic_load_explicit(&box->weight_out, relaxed); /* a soft limit */
@@ -98,7 +100,7 @@ static bool too_heavy(struct mailbox_channel *ch, uint64_t weight)
 /* Whether it makes sense to try; a closed lane is found out by push(). */
 static bool has_room(struct mailbox_channel *ch, uint64_t weight)
 {
-    uint64_t head = atomic_load_explicit(&ch->lane.box->head, acquire);
+    uint64_t head = atomic_load_explicit(&ch->box->head, acquire);
     return head & HEAD_CLOSED || (room_for(ch, head) > 0 && !too_heavy(ch, weight));
 }
 
@@ -118,18 +120,18 @@ static inline bool post(struct mailbox_channel *ch, struct parcel *p, uint32_t b
  * then it need not be woken a second time. (w beyond what waits: the positions have wrapped since.) */
 static __attribute__((noinline)) void wake_receiver(struct mailbox_channel *ch, uint32_t at)
 {
-    uint32_t consumed = position(atomic_load_explicit(&ch->lane.box->consumed, acquire)); /* it counts before it sets SLEEP, which we saw */
+    uint32_t consumed = position(atomic_load_explicit(&ch->box->consumed, acquire)); /* it counts before it sets SLEEP, which we saw */
     int32_t behind = (int32_t)(atomic_load_explicit(&ch->woke_at, relaxed) - consumed);   /* private */
     if (behind > 0 && behind <= (int32_t)(at - consumed))
         return;
-    lane_wake(ch->lane.pool, ch->lane.box);
+    mailbox_rouse(ch->lane.pool, ch->box);
     atomic_store_explicit(&ch->woke_at, at, relaxed); /* only now: another thread of ours may rely on it */
 }
 
 /* Puts up to n parcels on the chain, as many as there is room for; how many. CUE_ESTALE: none, see post(). */
 static inline int push(struct mailbox_channel *ch, struct parcel *parcels, int n, bool system)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint64_t head = atomic_load_explicit(&box->head, acquire);
     uint32_t keep = ch->near ? HEAD_CLOSED : HEAD_CLOSED | HEAD_SLEEP; /* on the receiver's own thread nobody need be woken */
     for (;;) {
@@ -158,7 +160,7 @@ static inline int push(struct mailbox_channel *ch, struct parcel *parcels, int n
 /* One nap for want of room; 0: look again. */
 static int nap_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t deadline)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint64_t head = atomic_load_explicit(&box->head, acquire);
     uint32_t consumed = atomic_load_explicit(&box->consumed, acquire), with = consumed | CONSUMED_FULL_WAIT;
     if (head & HEAD_CLOSED || (lane_length((uint32_t)head, consumed) < ch->capacity && !too_heavy(ch, weight)))
@@ -179,22 +181,20 @@ static int wait_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t *u
     if (*until == 0)
         return CUE_EFULL;
     int64_t deadline = *until = deadline_made(*until);
-    sched_yield();                                       /* the receiver may share our CPU */
-    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: mailbox_wake, mailbox_close */
+    sched_yield(); /* the receiver may share our CPU */
     while (!status && !has_room(ch, weight))
         status = nap_for_room(ch, weight, deadline);
-    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
 
 /* What the lane says to a message that found no room in time; 1: dropped, which counts as sent. */
 static int refuse(struct mailbox_channel *ch, const cue_msg *m, int status)
 {
-    if (status != CUE_EFULL) /* CUE_ECLOSED: the channel may be gone by now */
+    if (status != CUE_EFULL)
         return status;
-    struct mailbox *box = ch->lane.box;
-    atomic_fetch_add_explicit(box->full == CUE_FAIL ? &box->refused : &box->dropped_new, 1, relaxed); /* a count for people */
-    if (box->full == CUE_FAIL)
+    struct mailbox *box = ch->box;
+    atomic_fetch_add_explicit(box->lane.full == CUE_FAIL ? &box->refused : &box->dropped_new, 1, relaxed); /* a count for people */
+    if (box->lane.full == CUE_FAIL)
         return status;
     if (m->move)
         cue_block_release(m->move);
@@ -204,15 +204,9 @@ static int refuse(struct mailbox_channel *ch, const cue_msg *m, int status)
 static inline void went(struct mailbox_channel *ch, const cue_msg *m, const struct parcel *parcel, const struct opened *opened)
 {
     if (__builtin_expect(parcel->weight != 0, 0))
-        atomic_fetch_add_explicit(&ch->lane.box->weight_in, parcel->weight, relaxed); /* a soft limit; after the push, see layout */
+        atomic_fetch_add_explicit(&ch->box->weight_in, parcel->weight, relaxed); /* a soft limit; after the push, see layout */
     if (__builtin_expect(m->move != NULL, 0))
         message_gone(m, opened);
-}
-
-static inline uint64_t weight_of(const cue_msg *m)
-{
-    uint64_t bytes = m->size + (m->move ? m->move->size : 0);
-    return bytes >= MAILBOX_WEIGHTY ? bytes : 0;
 }
 
 /* The pool has no room for the message: waits for that, too, in naps, so that a wake or a close is noticed. */
@@ -222,7 +216,6 @@ static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, c
     int64_t deadline = *until = deadline_made(*until);
     struct cue_pool *pool = ch->lane.pool;
     int status = CUE_ENOMEM;
-    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: mailbox_close */
     while (status == CUE_ENOMEM) {
         int64_t nap = deadline_nap(deadline);
         int over = nap <= 0 ? CUE_ENOMEM : interrupted(ch);
@@ -232,6 +225,42 @@ static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, c
         }
         status = message_pack(pool, m, system, clock_ns() + nap, opened, out);
     }
+    return status;
+}
+
+/* The message was checked. Waits as often as it has to. */
+static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened)
+{
+    struct parcel parcel;
+    struct cue_pool *pool = ch->lane.pool;
+    uint64_t weight = system ? 0 : weight_of(m);
+    int status = 0, pushed = 0;
+    if (!system && !has_room(ch, weight) && (status = wait_for_room(ch, weight, &deadline))) /* before anything is copied */
+        return refuse(ch, m, status);
+    status = message_pack(pool, m, system, 0, opened, &parcel);
+    if (status == CUE_ENOMEM && deadline)
+        status = wait_and_pack(ch, m, system, &deadline, opened, &parcel);
+    if (status)
+        return status;
+    do
+        pushed = push(ch, &parcel, 1, system);
+    while (pushed == 0 && (status = wait_for_room(ch, weight, &deadline)) == 0);
+    if (pushed > 0) {
+        went(ch, m, &parcel, opened);
+        return 1;
+    }
+    message_undo(pool, &parcel);
+    return pushed < 0 ? pushed : refuse(ch, m, status);
+}
+
+/* Another thread may close the channel while we wait: it waits for `waiting`, which goes down with our last touch of the channel. */
+static __attribute__((noinline)) int send_waiting(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline,
+                                                  const struct opened *opened)
+{
+    if (deadline == 0)
+        return send_patiently(ch, m, system, 0, opened);
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: waits_end, mailbox_close */
+    int status = send_patiently(ch, m, system, deadline, opened);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -241,24 +270,18 @@ int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, 
     struct parcel parcel;
     struct opened opened;
     struct cue_pool *pool = ch->lane.pool;
-    uint64_t weight = system ? 0 : weight_of(m);
-    int status = message_check(pool, ch->lane.box, m, system, &opened);
+    int status = message_check(pool, &ch->box->lane, m, system, &opened);
     if (__builtin_expect(status, 0))
         return status;
-    if (!system && __builtin_expect(!has_room(ch, weight), 0) &&
-        (status = wait_for_room(ch, weight, &deadline))) /* before anything is copied */
-        return refuse(ch, m, status);
+    if (!system && __builtin_expect(!has_room(ch, weight_of(m)), 0))
+        return send_waiting(ch, m, system, deadline, &opened);
     status = message_pack(pool, m, system, 0, &opened, &parcel);
-    if (__builtin_expect(status == CUE_ENOMEM && deadline, 0))
-        status = wait_and_pack(ch, m, system, &deadline, &opened, &parcel);
     if (__builtin_expect(status, 0))
-        return status;
+        return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, system, deadline, &opened) : status;
     int pushed = push(ch, &parcel, 1, system);
-    while (__builtin_expect(pushed == 0, 0) && (status = wait_for_room(ch, weight, &deadline)) == 0)
-        pushed = push(ch, &parcel, 1, system);
     if (__builtin_expect(pushed <= 0, 0)) {
         message_undo(pool, &parcel);
-        return pushed < 0 ? pushed : refuse(ch, m, status);
+        return pushed < 0 ? pushed : send_waiting(ch, m, system, deadline, &opened);
     }
     went(ch, m, &parcel, &opened);
     return 1;
@@ -271,12 +294,12 @@ static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
     struct opened opened[BATCH];
     struct cue_pool *pool = ch->lane.pool;
     uint64_t weight = 0;
-    int packed = 0, status = 0, room = room_for(ch, atomic_load_explicit(&ch->lane.box->head, acquire));
+    int packed = 0, status = 0, room = room_for(ch, atomic_load_explicit(&ch->box->head, acquire));
     while (packed < n && packed < room) {
         weight += weight_of(&m[packed]);
         if (weight_of(&m[packed]) && too_heavy(ch, weight))
             break;
-        status = message_check(pool, ch->lane.box, &m[packed], false, &opened[packed]);
+        status = message_check(pool, &ch->box->lane, &m[packed], false, &opened[packed]);
         if (!status)
             status = message_pack(pool, &m[packed], false, 0, &opened[packed], &parcels[packed]);
         if (status)
@@ -326,7 +349,7 @@ int channel_send_system(cue_channel *base, const cue_msg *m)
 /* Says how far we are, and wakes senders once a quarter is free. */
 static inline void advance(struct mailbox_channel *ch)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint32_t before = atomic_fetch_add_explicit(&box->consumed, ch->owed, release); /* pairs with: room_for */
     ch->passed += ch->owed / POSITION_ONE;
     ch->owed = 0;
@@ -346,7 +369,7 @@ static inline void advance(struct mailbox_channel *ch)
 /* Collects what is above `at`; the head was loaded with acquire, and each record's SENT makes the rest of it readable. */
 static int walk(struct mailbox_channel *ch, uint64_t head)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint32_t at = position(head), index = head_index(head), n = 0;
     while (at != ch->at) {
         struct record *rec = pool_record(ch->lane.pool, index);
@@ -395,8 +418,8 @@ static inline int take(struct mailbox_channel *ch, cue_msg *out)
     ch->bytes += about.payload;
     ch->copied += about.copied;
     if (__builtin_expect(about.weight != 0, 0)) { /* only we write it */
-        uint64_t out_before = atomic_load_explicit(&ch->lane.box->weight_out, relaxed);
-        atomic_store_explicit(&ch->lane.box->weight_out, out_before + about.weight, relaxed); /* a soft limit */
+        uint64_t out_before = atomic_load_explicit(&ch->box->weight_out, relaxed);
+        atomic_store_explicit(&ch->box->weight_out, out_before + about.weight, relaxed); /* a soft limit */
     }
     return status;
 }
@@ -404,10 +427,10 @@ static inline int take(struct mailbox_channel *ch, cue_msg *out)
 /* With drop-old: all but the newest `depth` go. Stops at one of the library's own, which is delivered. */
 static __attribute__((noinline)) void trim(struct mailbox_channel *ch)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint64_t dropped = 0;
     cue_msg m;
-    while (ch->count && lane_length(ch->seen, ch->at) > (int32_t)box->depth) {
+    while (ch->count && lane_length(ch->seen, ch->at) > (int32_t)box->lane.depth) {
         const struct record *oldest = ch->links[(ch->top - 1) & ch->mask].rec;
         if (atomic_load_explicit(&oldest->note, relaxed) & MESSAGE_SYSTEM)
             break;
@@ -424,7 +447,7 @@ static __attribute__((noinline)) void trim(struct mailbox_channel *ch)
 
 int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint32_t step = (uint32_t)ch->capacity / 8 * POSITION_ONE;
     size_t got = 0;
     int status = 0;
@@ -434,7 +457,7 @@ int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
             if (position(head) == ch->at || (status = walk(ch, head)))
                 break;
         }
-        if (__builtin_expect(box->full == CUE_DROP_OLD, 0))
+        if (__builtin_expect(box->lane.full == CUE_DROP_OLD, 0))
             trim(ch);
         if (ch->count && (status = take(ch, &out[got])) == 0)
             got++;
@@ -449,7 +472,7 @@ int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
 /* Spins for a while; true: there is something. */
 static bool spin_for_message(struct mailbox_channel *ch, int64_t began, int64_t deadline)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     int64_t most = deadline - began < ch->spin.now ? deadline - began : ch->spin.now;
     for (unsigned rounds = 0;; rounds++) {
         if (position(atomic_load_explicit(&box->head, relaxed)) != ch->at) /* looked at again with acquire */
@@ -473,7 +496,7 @@ static void settle_weight(struct mailbox *box)
 
 bool mailbox_doze(struct mailbox_channel *ch)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     uint64_t head = atomic_load_explicit(&box->head, acquire);
     if (position(head) != ch->at)
         return false;
@@ -484,7 +507,7 @@ bool mailbox_doze(struct mailbox_channel *ch)
 /* One nap for want of messages; 0: look again. */
 static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     int64_t nap = deadline_nap(deadline);
     uint64_t head = atomic_load_explicit(&box->head, acquire);
     if (position(head) != ch->at)
@@ -506,17 +529,17 @@ int mailbox_wait(struct mailbox_channel *ch, int64_t deadline)
 {
     int status = interrupted(ch);
     if (status || ch->spin.most <= 0) {
-        while (!status && position(atomic_load_explicit(&ch->lane.box->head, acquire)) == ch->at)
+        while (!status && position(atomic_load_explicit(&ch->box->head, acquire)) == ch->at)
             status = nap_for_message(ch, deadline);
         return status;
     }
     for (unsigned looks = 0; looks < 500; looks++) /* an answer that is on its way: sooner than a clock is read */
-        if (position(atomic_load_explicit(&ch->lane.box->head, relaxed)) != ch->at) /* looked at again with acquire */
+        if (position(atomic_load_explicit(&ch->box->head, relaxed)) != ch->at) /* looked at again with acquire */
             return 0;
     int64_t began = clock_ns();
     if (spin_for_message(ch, began, deadline))
         return 0;
-    while (!status && position(atomic_load_explicit(&ch->lane.box->head, acquire)) == ch->at)
+    while (!status && position(atomic_load_explicit(&ch->box->head, acquire)) == ch->at)
         status = nap_for_message(ch, deadline);
     spin_learn(&ch->spin, clock_ns() - began);
     return status;
@@ -538,13 +561,41 @@ static int mailbox_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t 
     }
 }
 
+/* ---- for who sleeps on more than this channel ---- */
+
+static bool mailbox_doze_on(cue_channel *base, unsigned how, struct channel_sleep *on)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    struct mailbox *box = ch->box;
+    if (how == CUE_RECV) {
+        uint64_t head = atomic_load_explicit(&box->head, acquire);
+        uint32_t low = (uint32_t)head | HEAD_SLEEP;
+        if (position(head) != ch->at || !mailbox_doze(ch))
+            return false;
+        *on = (struct channel_sleep){ futex_low_half(&box->head), low };
+        return true;
+    }
+    uint32_t consumed = atomic_load_explicit(&box->consumed, acquire), with = consumed | CONSUMED_FULL_WAIT;
+    if (has_room(ch, 0) ||
+        (consumed != with && !atomic_compare_exchange_strong_explicit(&box->consumed, &consumed, with, seq_cst, acquire)))
+        return false; /* pairs with: advance */
+    *on = (struct channel_sleep){ &box->consumed, with };
+    return true;
+}
+
+static void mailbox_rouse_from(cue_channel *base, unsigned how)
+{
+    if (how == CUE_RECV) /* FULL-WAIT is the receiver's to clear */
+        atomic_fetch_and_explicit(&mailbox_of(base)->box->head, ~(uint64_t)HEAD_SLEEP, acq_rel);
+}
+
 /* ---- wake, close ---- */
 
 /* Ends futex waits of this channel. A waiter sets SLEEP or FULL-WAIT, then looks at `woken` and `closing`, then sleeps if the
  * word has not changed; we have set one of those and now change the word: so it either sees that or does not sleep. */
 static void waits_end(struct mailbox_channel *ch)
 {
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     if (ch->base.how & CUE_RECV) {
         atomic_fetch_and_explicit(&box->head, ~(uint64_t)HEAD_SLEEP, seq_cst); /* pairs with: nap_for_message */
         futex_wake(futex_low_half(&box->head), INT_MAX);
@@ -565,7 +616,7 @@ static void mailbox_wake(cue_channel *base)
 static int mailbox_close(cue_channel *base)
 {
     struct mailbox_channel *ch = mailbox_of(base);
-    struct mailbox *box = ch->lane.box;
+    struct mailbox *box = ch->box;
     if (base->forks == fork_epoch) {                     /* else it is the parent's */
         atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
         while (atomic_load_explicit(&base->receiving, acquire) || atomic_load_explicit(&ch->waiting, acquire)) {
@@ -574,7 +625,7 @@ static int mailbox_close(cue_channel *base)
         }
         if (base->how & CUE_RECV) {
             uint64_t mine = ch->mine;
-            cas(&box->receiver, &mine, 0);
+            cas(&box->lane.receiver, &mine, 0);
             if (atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, acq_rel) & CONSUMED_FULL_WAIT)
                 futex_wake(&box->consumed, INT_MAX); /* put off by the rule of a quarter */
         }
@@ -596,33 +647,35 @@ static int mailbox_forked(cue_channel *base)
 static int mailbox_stat(cue_channel *base, cue_channel_info *out)
 {
     const struct lane *lane = &mailbox_of(base)->lane;
-    lane_stat(lane->pool, lane->box, lane->rec, out);
+    lane_stat(lane->pool, lane->head, lane->rec, out);
     return 0;
 }
 
-static const struct channel_ops mailbox_ops = { mailbox_send_many, mailbox_recv_many, mailbox_wake, mailbox_stat,
-                                                mailbox_forked,    mailbox_close,     true };
+static const struct channel_ops mailbox_ops = {
+    .send_many = mailbox_send_many,
+    .recv_many = mailbox_recv_many,
+    .wake = mailbox_wake,
+    .stat = mailbox_stat,
+    .forked = mailbox_forked,
+    .close = mailbox_close,
+    .later = true,
+    .doze = mailbox_doze_on,
+    .rouse = mailbox_rouse_from,
+};
 
 /* ---- open ---- */
 
 /* The receiver's place: free, or its holder is dead. */
 static int receiver_claim(struct mailbox_channel *ch)
 {
-    static _Atomic uint32_t channels;
-    struct mailbox *box = ch->lane.box;
-    struct cue_pool *pool = ch->lane.pool;
-    uint64_t which = (atomic_fetch_add_explicit(&channels, 1, relaxed) + 1) & 0x3fffff; /* private */
-    uint64_t word = atomic_load_explicit(&box->receiver, acquire);
-    ch->mine = (uint64_t)(pool->self + 1) | (uint64_t)(pool->epoch & 0x3fffffff) << 12 | which << 42;
-    do {
-        if (receiver_lives(pool, word))
-            return trail(CUE_EBUSY, "mailbox %x of pool %s: process %d receives from it", ch->lane.index, pool->name,
-                         party_pid(atomic_load_explicit(&pool->parties[receiver_party(word) - 1].word, relaxed)));
-    } while (!cas(&box->receiver, &word, ch->mine)); /* !! */
+    struct mailbox *box = ch->box;
+    int status = lane_end_claim(&ch->lane, &box->lane.receiver, "receives from it", &ch->mine); /* !! */
+    if (status)
+        return status;
     ch->at = position(atomic_load_explicit(&box->consumed, acquire));
     ch->fresh = true;
     /* relaxed: only the receiver writes them. The former one may have been killed between `consumed` and `passed` */
-    ch->passed = lane_passed(box);
+    ch->passed = mailbox_passed(box);
     ch->bytes = atomic_load_explicit(&box->received_bytes, relaxed);
     ch->copied = atomic_load_explicit(&box->received_copied, relaxed);
     return 0;
@@ -631,6 +684,8 @@ static int receiver_claim(struct mailbox_channel *ch)
 static int receiver_prepare(struct mailbox_channel *ch, cue_time spin)
 {
     uint32_t links = 64;
+    if (ch->box->lane.mortal)
+        return trail(CUE_EBUSY, "lane %x of pool %s is the mailbox of an actor", ch->lane.index, ch->lane.pool->name);
     while (links < (uint32_t)ch->capacity && links < LINKS_MOST)
         links *= 2;
     ch->mask = links - 1;
@@ -641,47 +696,23 @@ static int receiver_prepare(struct mailbox_channel *ch, cue_time spin)
     return receiver_claim(ch);
 }
 
-static int pool_of(const struct channel_url *url, const cue_channel_opts *opts, cue_pool **out)
+static int mailbox_open(const struct lane *lane, unsigned how, const cue_channel_opts *with, cue_channel **out)
 {
-    const char *name = url->pool[0] ? url->pool : opts->pool ? opts->pool->name : secure_getenv("CUE_POOL");
-    if (opts->pool && url->pool[0] && strcmp(url->pool, opts->pool->name) != 0)
-        return trail(CUE_EINVAL, "the URL names pool %s, opts->pool is %s", url->pool, opts->pool->name);
-    if (!opts->pool)
-        return cue_pool_open(name && *name ? name : "cue", NULL, out);
-    int fd = cue_pool_fd(opts->pool); /* it may have no name */
-    return fd < 0 ? fd : cue_pool_open(NULL, &(cue_pool_opts){ .flags = CUE_ATTACH, .fd = fd }, out);
-}
-
-int mailbox_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
-{
-    if (opts->kind > CUE_MAILBOX)
-        return trail(CUE_ENOSYS, "lane %s: queues, streams and topics in shared memory are not built in, mailboxes are", url->name);
     struct mailbox_channel *ch = aligned_alloc(_Alignof(struct mailbox_channel), sizeof *ch);
     if (!ch)
         return trail(CUE_ENOMEM, "no process memory for a channel");
     memset(ch, 0, sizeof *ch);
-    int status = pool_of(url, opts, &ch->base.pool);
-    if (status) {
-        free(ch);
-        return status;
-    }
+    struct mailbox *box = ch->box = (struct mailbox *)(void *)lane->head;
     ch->base.ops = &mailbox_ops;
+    ch->base.pool = lane->pool;
     ch->base.how = how;
-    status = lane_open(ch->base.pool, url->name, opts, &ch->lane);
-    if (!status) {
-        struct mailbox *box = ch->lane.box;
-        ch->capacity = (int32_t)(box->full == CUE_DROP_OLD ? 2 * box->depth : box->depth);
-        uint32_t consumed = atomic_load_explicit(&box->consumed, acquire);
-        atomic_store_explicit(&ch->consumed, consumed, relaxed);
-        atomic_store_explicit(&ch->woke_at, position(consumed), relaxed);
-        status = !(how & CUE_RECV) ? 0
-                 : box->mortal     ? trail(CUE_EBUSY, "%s/%s is the mailbox of an actor", ch->base.pool->name, url->name)
-                                   : receiver_prepare(ch, opts->spin);
-        if (status)
-            lane_close(&ch->lane);
-    }
+    ch->lane = *lane;
+    ch->capacity = (int32_t)(box->lane.full == CUE_DROP_OLD ? 2 * box->lane.depth : box->lane.depth);
+    uint32_t consumed = atomic_load_explicit(&box->consumed, acquire);
+    atomic_store_explicit(&ch->consumed, consumed, relaxed); /* private, as the next */
+    atomic_store_explicit(&ch->woke_at, position(consumed), relaxed);
+    int status = how & CUE_RECV ? receiver_prepare(ch, with->spin) : 0;
     if (status) {
-        cue_pool_close(ch->base.pool);
         free(ch->links);
         free(ch);
         return status;
@@ -689,3 +720,92 @@ int mailbox_channel_open(const struct channel_url *url, unsigned how, const cue_
     *out = &ch->base;
     return 0;
 }
+
+/* ---- the lane ---- */
+
+static int mailbox_bytes(const cue_channel_opts *with, uint64_t *bytes)
+{
+    *bytes = sizeof(struct mailbox);
+    if (with->redeliver || with->dead)
+        return trail(CUE_EINVAL, "redeliver and dead are for queues: a mailbox has one receiver");
+    return 0;
+}
+
+static void mailbox_init(struct lane_head *head)
+{
+    /* relaxed: the lane is not published yet */
+    atomic_store_explicit(&((struct mailbox *)(void *)head)->head, head_word(INDEX_NONE, 0, 0), relaxed);
+}
+
+static bool mailbox_sound(const struct lane_head *head, uint64_t capacity)
+{
+    return capacity >= sizeof(struct mailbox) && head->depth >= 1 && head->depth <= LANE_DEPTH_MAX;
+}
+
+struct mailbox *mailbox_box(struct cue_pool *pool, struct record *rec, uint32_t index)
+{
+    struct lane_head *head = lane_head_of(pool, rec, index);
+    return head && head->kind == CUE_MAILBOX ? (struct mailbox *)(void *)head : NULL;
+}
+
+static bool mailbox_empty(struct lane_head *head)
+{
+    struct mailbox *box = (struct mailbox *)(void *)head;
+    uint32_t consumed = position(atomic_load_explicit(&box->consumed, seq_cst)); /* before head: it follows it */
+    return position(atomic_load_explicit(&box->head, seq_cst)) == consumed;
+}
+
+void mailbox_rouse(struct cue_pool *pool, struct mailbox *box)
+{
+    cue_block bell;
+    bool woke = true;
+    if (!box->lane.bell_generation) {
+        futex_wake(futex_low_half(&box->head), 1);
+    } else if (pool_attach(pool, box->lane.bell, box->lane.bell_generation - 1, 44, &bell) == 0) { /* else its process has ended */
+        woke = bell_ring(bell.data, bell.size, box->lane.bell_bit);
+        cue_block_release(&bell);
+    }
+    if (woke)
+        atomic_fetch_add_explicit(&box->wakes, 1, relaxed); /* a count for people */
+}
+
+uint64_t mailbox_passed(struct mailbox *box)
+{
+    uint64_t passed = atomic_load_explicit(&box->passed, relaxed); /* a count for people */
+    uint32_t low = (uint32_t)passed * POSITION_ONE;
+    return passed + (uint64_t)(int64_t)lane_length(position(atomic_load_explicit(&box->consumed, acquire)), low);
+}
+
+static void mailbox_counts(struct cue_pool *pool, struct lane_head *head, cue_channel_info *out)
+{
+    (void)pool;
+    struct mailbox *box = (struct mailbox *)(void *)head;
+    uint32_t consumed = atomic_load_explicit(&box->consumed, acquire);
+    uint64_t top = atomic_load_explicit(&box->head, acquire), passed = mailbox_passed(box);
+    int32_t queued = lane_length((uint32_t)top, consumed);
+    /* relaxed: counts for people */
+    uint64_t old = atomic_load_explicit(&box->dropped_old, relaxed);
+    out->sleeping = (top & HEAD_SLEEP) != 0;
+    out->queued = queued > 0 ? (uint64_t)queued : 0;
+    out->peak = atomic_load_explicit(&box->peak, relaxed);
+    out->sent = passed + out->queued;
+    out->received = passed > old ? passed - old : 0;
+    out->bytes = atomic_load_explicit(&box->received_bytes, relaxed);
+    out->copied = atomic_load_explicit(&box->received_copied, relaxed);
+    out->dropped = old + atomic_load_explicit(&box->dropped_new, relaxed);
+    out->refused = atomic_load_explicit(&box->refused, relaxed);
+    out->wakes = atomic_load_explicit(&box->wakes, relaxed);
+}
+
+const struct lane_kind mailbox_kind = {
+    .name = "mailbox",
+    .bytes = mailbox_bytes,
+    .init = mailbox_init,
+    .sound = mailbox_sound,
+    .open = mailbox_open,
+    .empty = mailbox_empty,
+    .stat = mailbox_counts,
+    .died = mailbox_died,
+    .linked = mailbox_linked,
+    .walk = mailbox_walk,
+};

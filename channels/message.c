@@ -1,4 +1,4 @@
-/* Messages: a cue_msg becomes a record on the chain, and a record becomes a cue_msg.
+/* Messages: a cue_msg becomes a record in a lane, and a record becomes a cue_msg.
  *
  * A message of bytes alone, the usual case, is one record and its block: three lines of memory go from sender to receiver (head,
  * record, bytes). Key, sender, status or a block that goes along put a header of one line before the bytes. A block that is
@@ -10,7 +10,7 @@
  *
  * A view that is sent becomes a reference: the receiver attaches, and gets CUE_ESTALE in `status` if the block went meanwhile.
  */
-#include "mailbox.h"
+#include "message.h"
 
 #include <string.h>
 
@@ -56,7 +56,7 @@ static bool is_pure(const cue_msg *m, const struct block_ref *ref)
            (m->type == 0 || m->type == atomic_load_explicit(&ref->rec->type, relaxed)); /* ours */
 }
 
-int message_check(struct cue_pool *pool, const struct mailbox *box, const cue_msg *m, bool system, struct opened *opened)
+int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue_msg *m, bool system, struct opened *opened)
 {
     uint32_t type = m->type;
     uint64_t bytes = m->size;
@@ -77,11 +77,11 @@ int message_check(struct cue_pool *pool, const struct mailbox *box, const cue_ms
             type = atomic_load_explicit(&opened->ref.rec->type, relaxed); /* ours */
         bytes += m->move->size;
     }
-    if (box->type && type != box->type && !system)
-        return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, box->type);
-    if (box->max && bytes > box->max && !system)
+    if (lane->type && type != lane->type && !system)
+        return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, lane->type);
+    if (lane->max && bytes > lane->max && !system)
         return trail(CUE_ETOOBIG, "a message of %llu bytes on a lane for at most %llu", (unsigned long long)bytes,
-                     (unsigned long long)box->max);
+                     (unsigned long long)lane->max);
     return 0;
 }
 
@@ -113,7 +113,7 @@ static int envelope_take(struct cue_pool *pool, uint64_t room, const struct fres
 static void pack_block_itself(const struct block_ref *ref, uint64_t state, uint64_t bytes, struct parcel *out)
 {
     *out = (struct parcel){
-        .rec = ref->rec, .index = ref->index, .state = state & ~REC_SHARED, .weight = bytes >= MAILBOX_WEIGHTY ? bytes : 0
+        .rec = ref->rec, .index = ref->index, .state = state & ~REC_SHARED, .weight = bytes >= LANE_WEIGHTY ? bytes : 0
     };
     out->made_ns = atomic_load_explicit(&ref->rec->made_ns, relaxed); /* ours */
 }
@@ -176,7 +176,7 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
     out->sent = false;
     out->state = rec_word(REC_OWNED, pool->self + 1, taken.generation);
     out->with = NULL;
-    out->weight = bytes >= MAILBOX_WEIGHTY ? bytes : 0;
+    out->weight = bytes >= LANE_WEIGHTY ? bytes : 0;
     if (note & MESSAGE_HEADER && (status = pack_header(pool, m, m->move ? ref : NULL, opened->state, taken.data, out))) {
         message_undo(pool, out);
         return status;
@@ -291,7 +291,7 @@ int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, ui
         out->priv[3] = (uint64_t)(uintptr_t)rec; /* as below, for the block */
         out->data = data;
         out->size = size;
-        *about = (struct unpacked){ size, 0, size >= MAILBOX_WEIGHTY ? size : 0 };
+        *about = (struct unpacked){ size, 0, size >= LANE_WEIGHTY ? size : 0 };
         return 0;
     }
     cue_block envelope;
@@ -311,7 +311,7 @@ int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, ui
             out->size = out->block.size;
         }
     }
-    *about = (struct unpacked){ size + along, size, size + owned >= MAILBOX_WEIGHTY ? size + owned : 0 };
+    *about = (struct unpacked){ size + along, size, size + owned >= LANE_WEIGHTY ? size + owned : 0 };
     return 0;
 }
 

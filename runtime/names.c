@@ -62,9 +62,9 @@ static unsigned tries_for(struct cue_system *sys, const char *name)
     if (cue_block_find(sys->pool, (cue_key){ .name = name }, CUE_NOW, &view))
         return GONE_TRIES;
     if (handle_open(&view, &ref) == 0) {
-        const struct mailbox *box = lane_box(sys->pool, ref.rec, ref.index);
+        const struct mailbox *box = mailbox_box(sys->pool, ref.rec, ref.index);
         uint64_t state = atomic_load_explicit(&ref.rec->state, acquire);
-        if (box && box->mortal)
+        if (box && box->lane.mortal)
             died = actor_lane_over(sys->pool, box);
         else if (rec_party(state))
             died = rec_party(state) != sys->pool->self + 1 && party_dead(sys->pool, rec_party(state) - 1, UINT32_MAX);
@@ -145,9 +145,9 @@ static int meaning(struct cue_system *sys, const char *name, const cue_block *vi
     if (status)
         return status;
     uint32_t type = atomic_load_explicit(&ref.rec->type, relaxed); /* leased */
-    const struct mailbox *box = lane_box(sys->pool, ref.rec, ref.index);
-    if (box && box->mortal) {
-        uint64_t receiver = atomic_load_explicit(&box->receiver, acquire);
+    const struct mailbox *box = mailbox_box(sys->pool, ref.rec, ref.index);
+    if (box && box->lane.mortal) {
+        uint64_t receiver = atomic_load_explicit(&box->lane.receiver, acquire);
         if (actor_lane_over(sys->pool, box)) /* else `receiver` was that of the actor: who sweeps up comes after its death */
             return CUE_EDEAD;
         *out = (cue_ref){ 0, ref_process(receiver_party(receiver) - 1, receiver_epoch(receiver)), ref.index, (uint32_t)ref.generation };

@@ -153,7 +153,7 @@ static int storm_run(struct crew *crew, unsigned kills)
     if (cue_channel_open(crew->url, CUE_SEND, NULL, &ch))
         return 1;
     cue_pool *pool = cue_channel_pool(ch);
-    struct mailbox *box = ((struct mailbox_channel *)(void *)ch)->lane.box; /* nobody else has it open yet */
+    struct mailbox *box = ((struct mailbox_channel *)(void *)ch)->box; /* nobody else has it open yet */
     atomic_store(&box->head, head_word(INDEX_NONE, 0xfffff000, 0));
     atomic_store(&box->consumed, 0xfffff000);
     for (unsigned who = 0; who < SLOTS; who++)

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/shm.h"
-#include "channels/mailbox.h"
+#include "channels/lane.h"
 #include "pool/pool_internal.h"
 
 #include <string.h>
@@ -100,12 +100,12 @@ static void lane_row(cue_pool *pool, struct rows *rows, const cue_block_info *in
     static const char *const kinds[] = { "?", "mailbox", "queue", "stream", "topic" };
     uint32_t index = id_index(info->id);
     struct record *rec = pool_record(pool, index);
-    struct mailbox *box = rec ? lane_box(pool, rec, index) : NULL;
+    struct lane_head *head = rec ? lane_head_of(pool, rec, index) : NULL;
     cue_channel_info lane = { 0 };
     char receiver[24] = "-";
-    if (!box)
+    if (!head)
         return; /* gone meanwhile, or no lane of this version */
-    lane_stat(pool, box, rec, &lane);
+    lane_stat(pool, head, rec, &lane);
     if (lane.receiver)
         snprintf(receiver, sizeof receiver, "%d%s", lane.receiver, lane.sleeping ? " asleep" : "");
     row_text(rows, "kind", NULL, "lane");

@@ -66,7 +66,10 @@ typedef struct cue_channel_opts {
     uint32_t depth;    /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
     uint32_t type;     /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
     uint32_t role;     /* sockets: 1 listen, 2 dial; 0: receivers listen */
+    uint32_t redeliver; /* queues: so often a message goes to another receiver when one dies before it has released it */
+    uint32_t history;  /* topics: the last messages, for subscribers that come late */
     uint32_t spare0;   /* zero */
+    const char *dead;  /* queues with redeliver: the lane of the same pool where what nobody survived goes; NULL: it is freed */
     uint64_t bytes;    /* payload that may wait, in messages of 4 KiB and more; about. 0: a quarter of the pool */
     uint64_t max;      /* the largest message, CUE_ETOOBIG above it; 0: any on shm://, 64 MiB on sockets */
     cue_time spin;     /* before sleeping; 0: 20 us ($CUE_SPIN), none where the process may use one CPU only; < 0: never */

@@ -1,10 +1,11 @@
 /* A lane's name, between those who open it and the last one out, who frees it (channels/lane.c). A lease bit a party; `gate` counts opens
    and has the flag RETIRED.
      open:   find it KEPT; bit up, still KEPT? gate += 1: RETIRED -> help to free it, bit down, open anew; else it is open
-     close:  bit down; then retire
-     retire: while nobody's bit is up and it is empty: bit up; g = gate; another's bit is up, or not empty -> bit down, look again;
-             CAS gate g -> RETIRED, failed -> look again; free it; bit down
-     recovery of p: retire without counting p's bit; clear p's bit; retire once more: somebody who closed in between saw p's bit
+     close:  closed += 1; bit down; then retire
+     retire: while nobody's bit is up: bit up; c = closed; g = gate; another's bit is up -> bit down, look again; not empty -> bit down,
+             look again if c is not `closed` any more, else leave; CAS gate g -> RETIRED, failed -> look again; free it; bit down
+     recovery of p: retire without counting p's bit; clear p's bit; closed += 1, under a lease; retire once more: somebody who closed in
+             between saw p's bit, and somebody who found a message that p then took saw no close
    Whoever has it open may send (it stays for its messages) and receive.
 
    Any process may be killed between two steps, the reaper comes then.
@@ -13,8 +14,10 @@
      -DNO_GATE      retiring does not compare the gate
      -DNO_LOOK      retiring looks at the bits only before it takes its own lease
      -DEMPTY_FIRST  it looks whether it is empty before it looks at the bits
-     -DNO_PEEK      who finds a message while its own bit is up leaves without another look: somebody who took the message and closed
-                    meanwhile saw that bit
+     -DNO_COUNT     who finds a message while its own bit is up leaves without a look at `closed`: somebody who took the message and
+                    closed meanwhile saw that bit
+     -DDEAD_UNCOUNTED  recovery does not count
+     -DCOUNT_EARLY  it looks at `closed` before it has let go
      -DONE_RETIRE   recovery does not look again after it has cleared the bit */
 #ifndef KILLS
 #define KILLS 1
@@ -25,7 +28,7 @@
 #define NP 3
 #define R 2                       /* the reaper's slot */
 #define NL (2*ROUNDS+3)
-bool kept[NL], retired[NL], bit_[NL*NP]; byte gate[NL], msgs[NL];
+bool kept[NL], retired[NL], bit_[NL*NP]; byte gate[NL], msgs[NL], closed[NL];
 byte name, nlanes;
 byte user[NP];                    /* ghost: the lane that this process has open */
 bool dead[NP], fin[NP];
@@ -40,25 +43,25 @@ inline retire(l, me, gone) {
   :: OTHERS(l, NONE, gone) -> break
   :: else ->
      if :: !kept[l] -> break :: else fi;
-#ifndef NO_PEEK
-     if :: msgs[l] -> break :: else fi;                                 /* without a lease: the state is looked at before and after */
-#endif
      BIT(l,me)=1;                                                       /* lease_take */
      if :: !kept[l] -> BIT(l,me)=0; break :: else fi;
+     c=closed[l];
      atomic { g=gate[l]; z=retired[l] };
      if
      :: z -> free_lane(l); BIT(l,me)=0; break
      :: else ->
 #ifdef EMPTY_FIRST
-        if :: msgs[l] -> BIT(l,me)=0; goto again :: else fi;
+        if :: msgs[l] -> BIT(l,me)=0; if :: c==closed[l] -> break :: else -> goto again fi :: else fi;
 #endif
 #ifndef NO_LOOK
         if :: OTHERS(l, me, gone) -> BIT(l,me)=0; goto again :: else fi;
 #endif
-#ifdef NO_PEEK
+#ifdef NO_COUNT
         if :: msgs[l] -> BIT(l,me)=0; break :: else fi;
+#elif defined(COUNT_EARLY)
+        if :: msgs[l] -> if :: c==closed[l] -> BIT(l,me)=0; break :: else -> BIT(l,me)=0; goto again fi :: else fi;
 #elif !defined(EMPTY_FIRST)
-        if :: msgs[l] -> BIT(l,me)=0; goto again :: else fi;
+        if :: msgs[l] -> BIT(l,me)=0; if :: c==closed[l] -> break :: else -> goto again fi :: else fi;
 #endif
 #ifdef NO_GATE
         if :: atomic { !retired[l] -> retired[l]=1 } ->
@@ -71,7 +74,7 @@ inline retire(l, me, gone) {
      fi;
 again: skip
   od }
-proctype Proc(byte me) { byte l, n, g; bool z;
+proctype Proc(byte me) { byte l, n, g, c; bool z;
   {
   do
   :: n<ROUNDS -> n++;
@@ -91,12 +94,12 @@ proctype Proc(byte me) { byte l, n, g; bool z;
         fi
      od;
      if :: msgs[l]++ :: msgs[l]>0 -> atomic { if :: msgs[l]>0 -> msgs[l]-- :: else fi } :: true fi;
-     user[me]=0; BIT(l,me)=0;                                           /* close */
+     user[me]=0; closed[l]++; BIT(l,me)=0;                              /* close */
      retire(l, me, NONE)
   :: else -> break
   od; fin[me]=1
-  } unless { dead[me] }; atomic { l=0; n=0; g=0; z=0 } }
-proctype Reaper() { byte l, g, p; bool z, done[2];
+  } unless { dead[me] }; atomic { l=0; n=0; g=0; c=0; z=0 } }
+proctype Reaper() { byte l, g, p, c; bool z, done[2];
 end_w: do
   :: dead[0] && !done[0] -> p=0; goto sweep
   :: dead[1] && !done[1] -> p=1;
@@ -104,9 +107,13 @@ sweep:
      l=1; do :: l<=nlanes -> if :: kept[l] -> retire(l, R, p) :: else fi; l++ :: else -> break od;
      l=1; do :: l<=nlanes -> BIT(l,p)=0; l++ :: else -> break od;
 #ifndef ONE_RETIRE
-     l=1; do :: l<=nlanes -> if :: kept[l] -> retire(l, R, NONE) :: else fi; l++ :: else -> break od;
+     l=1; do :: l<=nlanes -> if :: kept[l] ->
+#ifndef DEAD_UNCOUNTED
+                                               BIT(l,R)=1; if :: kept[l] -> closed[l]++ :: else fi; BIT(l,R)=0;
 #endif
-     atomic { done[p]=1; p=0; l=0; g=0; z=0 }
+                                               retire(l, R, NONE) :: else fi; l++ :: else -> break od;
+#endif
+     atomic { done[p]=1; p=0; l=0; g=0; c=0; z=0 }
   od }
 proctype Adv() { byte k; end_a: do :: k<KILLS -> atomic { k++; if :: !fin[0] -> dead[0]=1 :: !fin[1] -> dead[1]=1 fi } :: break od }
 byte e;

@@ -1,0 +1,52 @@
+/* Messages: from a cue_msg to a record that a lane can link, and back (message.c). For all kinds of lanes. */
+#ifndef MESSAGE_H
+#define MESSAGE_H
+
+#include "lane.h"
+
+struct parcel {
+    struct record *rec; /* what goes into the lane: an envelope, or the block itself; OWNED by us */
+    uint32_t index;
+    bool envelope;       /* rec was made by us: undone, it is freed */
+    bool sent;           /* its state is SENT */
+    uint64_t state;      /* the state word to go back to */
+    struct record *with; /* the block that goes along as the envelope's, or NULL */
+    uint32_t with_index;
+    uint64_t with_state;
+    uint64_t weight;  /* bytes, if the message is weighty, else 0 */
+    uint64_t made_ns; /* of a block that goes itself: the word that next and seq overwrite */
+};
+
+/* The block behind `move`, as it was found by message_check. */
+struct opened {
+    struct block_ref ref;
+    uint64_t state;
+    bool pure; /* the block is the message */
+};
+
+/* What a message of this size may not be: CUE_EINVAL, ETYPE, ETOOBIG, EMOVED, ESTALE, ENOTOWNER. `lane` says what may pass. */
+int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue_msg *m, bool system, struct opened *opened);
+/* Makes what goes into the lane. Waits for room in the pool until `deadline`. CUE_ENOMEM. */
+int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened, struct parcel *out);
+/* It was not sent: the caller has everything again. */
+void message_undo(struct cue_pool *pool, struct parcel *parcel);
+/* It was sent: the caller's handle is empty. */
+void message_gone(const cue_msg *m, const struct opened *opened);
+/* The message of a record that was just taken (OWNED by us, state word `taken`). CUE_ECORRUPT: it made no sense and was freed.
+ * `payload`, `copied`: bytes, for the counts. */
+struct unpacked {
+    uint64_t payload, copied, weight;
+};
+int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out, struct unpacked *about);
+
+/* SENT by the envelope's sender -> OWNED by us, if it still is that envelope's. */
+bool attached_take(struct cue_pool *pool, struct record *rec, uint64_t generation, uint32_t envelope, uint64_t envelope_generation);
+
+/* Bytes that count for the lane's `bytes`: 0 below LANE_WEIGHTY. */
+static inline uint64_t weight_of(const cue_msg *m)
+{
+    uint64_t bytes = m->size + (m->move ? m->move->size : 0);
+    return bytes >= LANE_WEIGHTY ? bytes : 0;
+}
+
+#endif
