@@ -143,12 +143,8 @@ void lane_close(const struct lane *lane)
     struct cue_pool *pool = lane->pool;
     atomic_fetch_add_explicit(&lane->rec->lane, 1, seq_cst); /* pairs with: lane_retire */
     bool last = lease_drop(pool, lane->rec, lane->index, lane->generation);
-    if (atomic_load_explicit(&pool->open, acquire) == 1) { /* a channel holds its pool open, so else it was destroyed */
-        if (last)
-            lane_retire(pool, lane->rec, lane->index, lane->generation, NOBODY_GONE);
-    } else if (last) {
-        pool_view_ended(pool);
-    }
+    if (last && atomic_load_explicit(&pool->open, acquire) == 1) /* a channel holds its pool open, so else it was destroyed */
+        lane_retire(pool, lane->rec, lane->index, lane->generation, NOBODY_GONE);
 }
 
 /* ---- make and open ---- */

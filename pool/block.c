@@ -249,33 +249,11 @@ static int alloc_key(struct cue_pool *pool, const cue_block_opts *opts, struct t
     return opts->flags & CUE_REPLACE ? 0 : directory_reserve(pool, taken->rec, taken->index, taken->generation);
 }
 
-int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
+static int alloc_slow(struct cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
 {
     struct taken taken;
-    if (!out)
-        return trail(CUE_EINVAL, "cue_block_alloc: no place for the result");
-    int status = pool_enter(pool);
-    if (__builtin_expect(!status && !opts && slab_fits(pool, size, 0) && !(pool->flags & CUE_READ_ONLY), 1) &&
-        __builtin_expect(slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken), 1)) {
-        handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
-        return 0;
-    }
-    memset(out, 0, sizeof *out);
-    if (status)
-        return status;
-    if (pool->flags & CUE_READ_ONLY)
-        return trail(CUE_EPERM, "pool %s is open read-only", pool->name);
-    if (opts) {
-        status = check_opts(opts, size);
-        if (!status && opts->name)
-            status = name_check(opts->name);
-        if (status)
-            return status;
-    } else if (size > PTRDIFF_MAX) {
-        return trail(CUE_ETOOBIG, "a size of %zu bytes (a negative number?)", size);
-    }
     bool waits = opts && opts->wait.ns > 0;
-    status = waits && room_awaited(pool) ? CUE_ENOMEM : alloc_now(pool, size, opts, &taken); /* behind those who came first */
+    int status = waits && room_awaited(pool) ? CUE_ENOMEM : alloc_now(pool, size, opts, &taken); /* behind those who came first */
     if (status == CUE_ENOMEM && waits)
         status = room_wait(pool, deadline_of(opts->wait), alloc_try, &(struct alloc_try){ size, opts, &taken });
     if (status == CUE_ENOMEM)
@@ -291,6 +269,45 @@ int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue
     handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
     if (opts && (opts->flags & (CUE_KEEP | CUE_MINE)))
         status = cue_block_publish(out, opts->flags & CUE_MINE);
+    return status;
+}
+
+static int alloc_checked(struct cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
+{
+    int status = 0;
+    if (pool->flags & CUE_READ_ONLY)
+        return trail(CUE_EPERM, "pool %s is open read-only", pool->name);
+    if (opts) {
+        status = check_opts(opts, size);
+        if (!status && opts->name)
+            status = name_check(opts->name);
+    } else if (size > PTRDIFF_MAX) {
+        return trail(CUE_ETOOBIG, "a size of %zu bytes (a negative number?)", size);
+    }
+    return status ? status : alloc_slow(pool, size, opts, out);
+}
+
+int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
+{
+    struct taken taken;
+    if (!out)
+        return trail(CUE_EINVAL, "cue_block_alloc: no place for the result");
+    bool waits = opts && opts->wait.ns > 0 && pool;
+    int status = waits ? pool_wait_begin(pool) : pool_enter(pool);
+    if (__builtin_expect(!status && !opts && slab_fits(pool, size, 0) && !(pool->flags & CUE_READ_ONLY), 1) &&
+        __builtin_expect(slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken), 1)) {
+        handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
+        return 0;
+    }
+    memset(out, 0, sizeof *out);
+    if (status)
+        return status;
+    status = alloc_checked(pool, size, opts, out);
+    if (waits) {
+        if (!status && handle_owns(out->priv[0]) && (status = pool_wait_look(pool))) /* closed meanwhile: it goes with the rest */
+            memset(out, 0, sizeof *out);
+        pool_wait_end(pool);
+    }
     return status;
 }
 
@@ -534,8 +551,7 @@ int cue_block_release(cue_block *b)
         return status;
     }
     if (!ref.owner) {
-        if (lease_drop(ref.pool, ref.rec, ref.index, ref.generation))
-            pool_view_ended(ref.pool);
+        lease_drop(ref.pool, ref.rec, ref.index, ref.generation);
         handle_clear(b);
         return 0;
     }
@@ -563,8 +579,7 @@ int cue_block_free(cue_block *b)
     bool done = current && may && (rec_state(state) == REC_KEPT ? block_drop_kept(ref.pool, ref.rec, ref.index, ref.generation)
                                                                 : block_drop(ref.pool, ref.rec, ref.index, state));
     if (!ref.owner) {
-        if (lease_drop(ref.pool, ref.rec, ref.index, ref.generation))
-            pool_view_ended(ref.pool);
+        lease_drop(ref.pool, ref.rec, ref.index, ref.generation);
     }
     handle_clear(b);
     return done ? 0 : trail(CUE_ESTALE, "block %x of pool %s was freed before", ref.index, ref.pool->name);

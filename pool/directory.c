@@ -485,36 +485,51 @@ static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block 
     return status == CUE_ESTALE ? CUE_ENOENT : status;
 }
 
-int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
+static int find_awaited(struct cue_pool *pool, const struct wanted *want, int64_t deadline, cue_block *out)
 {
-    if (out)
-        memset(out, 0, sizeof *out);
-    int status = pool_enter(pool);
-    if (!status && key.name)
-        status = key.type || key.id ? trail(CUE_EINVAL, "a key is (type, id), or an id alone, or a name alone") : name_check(key.name);
-    else if (!status && !key.type && !key.id)
-        status = trail(CUE_EINVAL, "the key is empty");
-    if (!status && out && (pool->flags & CUE_READ_ONLY))
-        status = trail(CUE_EPERM, "pool %s is open read-only: a view needs a lease", pool->name);
-    if (status)
-        return status;
-    struct wanted want = { key, key.name || key.type ? hash_key(key) : id_index(key.id) };
-    status = find_now(pool, &want, out);
-    int64_t deadline = status == CUE_ENOENT && wait.ns > 0 ? deadline_of(wait) : 0;
-    uint64_t version_hash = key.name ? (uint32_t)want.hash : want.hash;
-    while (status == CUE_ENOENT && deadline) {
-        _Atomic uint32_t *version = version_of(pool, version_hash);
-        bool observer = pool->flags & CUE_READ_ONLY; /* it can only look once a watch period */
+    _Atomic uint32_t *version = version_of(pool, want->key.name ? (uint32_t)want->hash : want->hash);
+    bool observer = pool->flags & CUE_READ_ONLY; /* it can only look once a watch period */
+    int status = find_now(pool, want, out);
+    while (status == CUE_ENOENT) {
         uint32_t seen = observer ? atomic_load_explicit(version, acquire) : atomic_fetch_or_explicit(version, 1, seq_cst) | 1;
-        status = pool_enter(pool);
+        status = pool_wait_look(pool);
         if (!status)
-            status = find_now(pool, &want, out);
+            status = find_now(pool, want, out);
         int64_t nap = deadline_nap(deadline);
         if (status != CUE_ENOENT || nap <= 0)
             break;
         if (futex_wait(version, seen, nap) == CUE_EINTR)
             return CUE_EINTR;
     }
+    return status;
+}
+
+static int find_checked(struct cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
+{
+    int status = 0;
+    if (key.name)
+        status = key.type || key.id ? trail(CUE_EINVAL, "a key is (type, id), or an id alone, or a name alone") : name_check(key.name);
+    else if (!key.type && !key.id)
+        status = trail(CUE_EINVAL, "the key is empty");
+    if (!status && out && (pool->flags & CUE_READ_ONLY))
+        status = trail(CUE_EPERM, "pool %s is open read-only: a view needs a lease", pool->name);
+    if (status)
+        return status;
+    const struct wanted want = { key, key.name || key.type ? hash_key(key) : id_index(key.id) };
+    return wait.ns > 0 ? find_awaited(pool, &want, deadline_of(wait), out) : find_now(pool, &want, out);
+}
+
+int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
+{
+    if (out)
+        memset(out, 0, sizeof *out);
+    bool waits = wait.ns > 0 && pool;
+    int status = waits ? pool_wait_begin(pool) : pool_enter(pool);
+    if (status)
+        return status;
+    status = find_checked(pool, key, wait, out);
+    if (waits)
+        pool_wait_end(pool);
     return status;
 }
 

@@ -16,9 +16,9 @@
 
 #include <sched.h>
 
-/* private word: bit 0 lock | 1-19 count | 20-63 generation */
-enum { COUNT_SHIFT = 1, COUNT_MAX = (1 << 19) - 1 };
-static const uint64_t LOCKED = 1, COUNT_ONE = 1 << COUNT_SHIFT, COUNT_MASK = (uint64_t)COUNT_MAX << COUNT_SHIFT;
+/* private word: bit 0 lock | 1 counted in pool->remaining | 2-19 count | 20-63 generation */
+enum { COUNT_SHIFT = 2, COUNT_MAX = (1 << 18) - 1 };
+static const uint64_t LOCKED = 1, REMAINS = 2, COUNT_ONE = 1 << COUNT_SHIFT, COUNT_MASK = (uint64_t)COUNT_MAX << COUNT_SHIFT;
 
 uint64_t lease_table_bytes(const struct cue_pool *pool)
 {
@@ -79,9 +79,12 @@ int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64
     int status = 0;
     if (count == 0) {
         status = bit_take(pool, rec, index, generation);
-        word_unlock(word, status ? value & ~COUNT_MASK : generation << REC_GENERATION_SHIFT | COUNT_ONE);
-        if (status == 0 && atomic_load_explicit(&pool->open, relaxed) == 2) /* the last close counted what was left */
+        uint64_t remains = 0;
+        if (status == 0 && __builtin_expect(atomic_load_explicit(&pool->counted, seq_cst), 0)) { /* pairs with: pool_settle */
             atomic_fetch_add_explicit(&pool->remaining, 1, acq_rel);
+            remains = REMAINS;
+        }
+        word_unlock(word, status ? value & ~(COUNT_MASK | REMAINS) : generation << REC_GENERATION_SHIFT | COUNT_ONE | remains);
     } else {
         uint64_t state = atomic_load_explicit(&rec->state, acquire);
         bool same = value >> REC_GENERATION_SHIFT == generation && rec_live(state) && rec_generation(state) == generation;
@@ -119,7 +122,20 @@ bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
     uint64_t state = atomic_load_explicit(&rec->state, seq_cst);
     if (rec_state(state) == REC_DOOMED)
         block_finish(pool, rec, index, rec_generation(state));
+    if (__builtin_expect(value & REMAINS, 0))
+        pool_view_ended(pool);
     return true;
+}
+
+bool lease_remains(struct cue_pool *pool, const struct record *rec, uint32_t index)
+{
+    if (!(atomic_load_explicit(&rec->lease[pool->lease_word], acquire) & pool->lease_bit))
+        return false;
+    _Atomic uint64_t *word = private_word(pool, index);
+    uint64_t value = word_lock(word);
+    bool counts = (value & COUNT_MASK) != 0 && !(value & REMAINS);
+    word_unlock(word, counts ? value | REMAINS : value);
+    return counts;
 }
 
 /* The bits of a dead party (or of ours, leaving). */

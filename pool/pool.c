@@ -162,6 +162,7 @@ static void pool_unmap(struct cue_pool *pool)
     pool->name[0] = 0;
     pool->uid = 0;
     pool->caches = NULL;
+    atomic_store_explicit(&pool->counted, false, relaxed);
     atomic_store_explicit(&pool->open, 0, release);
 }
 
@@ -503,9 +504,7 @@ static void pool_leave(struct cue_pool *pool, bool *vanished)
 
 static int count_leases(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
 {
-    (void)index;
-    int64_t *count = arg;
-    *count += (atomic_load_explicit(&rec->lease[pool->lease_word], acquire) & pool->lease_bit) != 0;
+    *(int64_t *)arg += lease_remains(pool, rec, index);
     return 0;
 }
 
@@ -518,32 +517,71 @@ static int drop_owned(struct cue_pool *pool, struct record *rec, uint32_t index,
     return 0;
 }
 
-/* Under registry_lock; the last close of this process. Calls of other threads are refused first, then what we hold is given up:
- * exit() ends pools while threads still run. */
-static void pool_end(struct cue_pool *pool)
+/* Under registry_lock, closed, and none of our threads is in a call that may wait: frees what we own, and counts the views that
+ * keep the mapping. Each view is marked as counted under its private word's lock, so it is taken off again exactly once. */
+static void pool_settle(struct cue_pool *pool)
 {
     int64_t leases = 0;
-    atomic_store_explicit(&pool->remaining, 1, release); /* one for us, so that no view that ends now leaves under our feet */
-    atomic_store_explicit(&pool->open, 2, seq_cst);
-    slabs_give_up(pool);
-    extents_give_up(pool);
-    if (pool->flags & CUE_READ_ONLY) {
-        pool_leave(pool, NULL);
-        return;
+    atomic_store_explicit(&pool->counted, true, seq_cst); /* views that begin now count themselves */
+    if (!(pool->flags & CUE_READ_ONLY)) {
+        pool_each_record(pool, drop_owned, NULL);
+        pool_each_record(pool, count_leases, &leases);
     }
-    pool_each_record(pool, drop_owned, NULL);
-    pool_each_record(pool, count_leases, &leases);
     if (atomic_fetch_add_explicit(&pool->remaining, leases - 1, seq_cst) + leases - 1 <= 0)
         pool_leave(pool, NULL);
 }
 
+/* Under registry_lock; the last close of this process. Calls of other threads are refused first, then what we hold is given up:
+ * exit() ends pools while threads still run. */
+static void pool_end(struct cue_pool *pool)
+{
+    atomic_store_explicit(&pool->remaining, 1, release); /* one for us, so that no view that ends now leaves under our feet */
+    atomic_store_explicit(&pool->counted, false, relaxed);
+    atomic_store_explicit(&pool->open, 2, seq_cst);
+    slabs_give_up(pool);
+    extents_give_up(pool);
+    if (atomic_load_explicit(&pool->inside, seq_cst) == 0) /* pairs with: pool_wait_begin */
+        pool_settle(pool);
+}
+
 void pool_view_ended(struct cue_pool *pool)
 {
-    if (atomic_load_explicit(&pool->open, acquire) != 2 || leaving)
+    if (leaving)
         return;
     pthread_mutex_lock(&registry_lock);
-    if (atomic_load_explicit(&pool->open, relaxed) == 2 && atomic_fetch_sub_explicit(&pool->remaining, 1, acq_rel) <= 1)
+    if (atomic_fetch_sub_explicit(&pool->remaining, 1, acq_rel) <= 1)
         pool_leave(pool, NULL);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+/* Counted first and then looked whether the pool is open; whoever ends it does the reverse, so one of the two sees the other. */
+int pool_wait_begin(struct cue_pool *pool)
+{
+    if (!fork_mark || !atomic_load_explicit(fork_mark, relaxed)) /* private word; it forgets who was inside */
+        pool_forked();
+    atomic_fetch_add_explicit(&pool->inside, 1, seq_cst); /* pairs with: pool_end */
+    atomic_thread_fence(seq_cst);
+    int status = pool_enter(pool);
+    if (status)
+        pool_wait_end(pool);
+    return status;
+}
+
+int pool_wait_look(struct cue_pool *pool)
+{
+    if (atomic_load_explicit(&pool->header->life, acquire) == LIFE_GONE)
+        return trail(CUE_EGONE, "pool %s was destroyed", pool->name);
+    return pool_enter(pool);
+}
+
+void pool_wait_end(struct cue_pool *pool)
+{
+    if (atomic_fetch_sub_explicit(&pool->inside, 1, seq_cst) > 1 || atomic_load_explicit(&pool->open, seq_cst) != 2)
+        return;
+    pthread_mutex_lock(&registry_lock);
+    if (atomic_load_explicit(&pool->open, relaxed) == 2 && !atomic_load_explicit(&pool->counted, relaxed) &&
+        atomic_load_explicit(&pool->inside, seq_cst) == 0)
+        pool_settle(pool);
     pthread_mutex_unlock(&registry_lock);
 }
 
@@ -579,6 +617,10 @@ static void at_exit(void)
         uint32_t open = atomic_load_explicit(&pool->open, acquire);
         if (open == 1)
             pool_end(pool);
+        if (atomic_load_explicit(&pool->open, acquire) == 2 && !atomic_load_explicit(&pool->counted, relaxed)) {
+            atomic_fetch_add_explicit(&pool->remaining, 1, relaxed); /* threads that wait keep the mapping to the very end */
+            pool_settle(pool);
+        }
         /* views that are still held end with the process: nobody will look through them again */
         if (atomic_load_explicit(&pool->open, acquire) == 2) {
             leaving = true;
@@ -623,6 +665,8 @@ int pool_forked(void)
         atomic_store_explicit(&pool->watches, 0, relaxed); /* private */
         pthread_mutex_init(&pool->waiters_lock, NULL);
         atomic_store_explicit(&pool->remaining, 0, relaxed); /* private */
+        atomic_store_explicit(&pool->inside, 0, relaxed);    /* the parent's threads are not here */
+        atomic_store_explicit(&pool->counted, open == 2, relaxed);
         if (!(pool->flags & CUE_READ_ONLY) && party_join(pool, NULL))
             atomic_store_explicit(&pool->open, 3, release); /* no room for us: calls say that it is closed */
     }

@@ -80,7 +80,9 @@ struct cue_pool {
     /* life in this process */
     _Atomic uint32_t open;     /* 1: usable, 2: closed but views remain, 0: unused */
     unsigned opens;            /* counted opens; under registry_lock */
-    _Atomic int64_t remaining; /* lease bits still set after the last close */
+    _Atomic int64_t remaining; /* views that were counted after the last close and have not ended, and one until they are counted */
+    _Atomic bool counted;      /* they are */
+    _Atomic uint32_t inside;   /* our threads in calls that may wait, see pool_wait_begin */
     _Atomic uint64_t copied;   /* payload bytes copied for the caller */
     _Atomic uint32_t watches;  /* events.c: open readers of the log */
     pid_t pid;                 /* the process that joined */
@@ -105,6 +107,12 @@ static inline int pool_enter(struct cue_pool *pool)
         return trail(CUE_EGONE, "pool %s was destroyed", pool->name);
     return 0;
 }
+
+/* Instead of pool_enter, at the top of a call that may wait: it keeps the mapping, whatever other threads of this process close or
+ * destroy meanwhile; in between it asks pool_wait_look whether the pool still is what it was. */
+int pool_wait_begin(struct cue_pool *pool);
+int pool_wait_look(struct cue_pool *pool);
+void pool_wait_end(struct cue_pool *pool);
 
 /* ---- records ---- */
 /* The record behind an index from shared memory or from outside: NULL if there is none or its line is not present. */
@@ -192,6 +200,8 @@ int handle_open(const cue_block *b, struct block_ref *out);
 int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
 /* Whether it was this process's last one on the block. */
 bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* At the last close: whether we view it; it is then on pool->remaining until its lease_drop. */
+bool lease_remains(struct cue_pool *pool, const struct record *rec, uint32_t index);
 /* Attach a block by index and generation, however it came to be known, as a handle. The whole generation must match, or with
  * `bits` < 44 its low bits. */
 int pool_attach(struct cue_pool *pool, uint32_t index, uint64_t generation, unsigned bits, cue_block *out);

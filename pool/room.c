@@ -90,7 +90,7 @@ static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int
     _Atomic uint32_t *room = &pool->header->room;
     for (;;) {
         uint32_t seen = atomic_fetch_or_explicit(room, 1, seq_cst) | 1; /* before the try: a free after it wakes us */
-        int status = pool_enter(pool);
+        int status = pool_wait_look(pool);
         if (!status)
             status = my_turn(pool, me) ? try(pool, arg) : CUE_ENOMEM;
         if (status != CUE_ENOMEM)

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { MIB = 1 << 20, THREADS = 4, ROUNDS = 20000, SLOTS = 64 };
@@ -172,4 +173,87 @@ static void *wait_for_room(void *arg)
 Test(threads, wait_for_room_and_all_get_it)
 {
     run(wait_for_room);
+}
+
+/* ---- a pool that is destroyed while threads wait in it ---- */
+
+enum { WAITERS = 3, DESTROYS = 100 };
+static _Atomic int waiting;
+
+static void *want_key(void *arg)
+{
+    (void)arg;
+    cue_block b;
+    atomic_fetch_add(&waiting, 1);
+    int status = cue_block_find(pool, (cue_key){ .name = "never" }, CUE_MS(test_ms(20000)), &b);
+    return (void *)(intptr_t)(status != CUE_EGONE && status != CUE_EINVAL); /* EINVAL: it came after the end */
+}
+
+static void *want_room(void *arg)
+{
+    (void)arg;
+    cue_block b;
+    atomic_fetch_add(&waiting, 1);
+    int status = cue_block_alloc(pool, 2 * MIB, &(cue_block_opts){ .wait = CUE_MS(test_ms(20000)) }, &b);
+    return (void *)(intptr_t)(status != CUE_EGONE && status != CUE_EINVAL);
+}
+
+Test(destroy, threads_that_wait_are_sent_away, .timeout = 120)
+{
+    for (int round = 0; round < DESTROYS; round++) {
+        pthread_t threads[WAITERS];
+        cue_block most;
+        name = test_name("destroy");
+        CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 4 * MIB }, &pool));
+        CUE_MUST(cue_block_alloc(pool, 3 * MIB, NULL, &most));
+        atomic_store(&waiting, 0);
+        for (int i = 0; i < WAITERS; i++)
+            cr_assert(eq(int, pthread_create(&threads[i], NULL, i % 2 ? want_room : want_key, NULL), 0));
+        while (atomic_load(&waiting) < (round % 4 == 3 ? 1 : WAITERS))
+            sched_yield();
+        CUE_MUST(cue_pool_destroy(pool));
+        for (int i = 0; i < WAITERS; i++) {
+            void *failed;
+            pthread_join(threads[i], &failed);
+            cr_assert(eq(ptr, failed, NULL), "round %d, waiter %d", round, i);
+        }
+        cr_assert(eq(int, test_leftovers(name), 0));
+    }
+}
+
+/* Views that end at the very time of the last close: each is taken off once, and the last one finds its bytes. */
+static void *end_view(void *view)
+{
+    atomic_fetch_add(&waiting, 1);
+    while (atomic_load(&waiting) <= WAITERS)
+        sched_yield();
+    uint64_t sum = *(uint64_t *)((cue_block *)view)->data;
+    return (void *)(uintptr_t)(sum != 7 || cue_block_release(view) != 0);
+}
+
+Test(destroy, views_that_end_while_the_pool_is_closed, .timeout = 120)
+{
+    for (int round = 0; round < DESTROYS; round++) {
+        pthread_t threads[WAITERS];
+        cue_block view[WAITERS];
+        name = test_name("views");
+        CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 4 * MIB }, &pool));
+        for (int i = 0; i < WAITERS; i++) {
+            CUE_MUST(cue_block_alloc(pool, 100, &(cue_block_opts){ .flags = CUE_KEEP }, &view[i]));
+            *(uint64_t *)view[i].data = 7;
+        }
+        atomic_store(&waiting, 0);
+        for (int i = 0; i < WAITERS; i++)
+            cr_assert(eq(int, pthread_create(&threads[i], NULL, end_view, &view[i]), 0));
+        while (atomic_load(&waiting) < WAITERS)
+            sched_yield();
+        atomic_fetch_add(&waiting, 1);
+        CUE_MUST(cue_pool_destroy(pool));
+        for (int i = 0; i < WAITERS; i++) {
+            void *failed;
+            pthread_join(threads[i], &failed);
+            cr_assert(eq(ptr, failed, NULL), "round %d, view %d", round, i);
+        }
+        cr_assert(eq(int, test_leftovers(name), 0));
+    }
 }
