@@ -38,7 +38,7 @@ check:
 	tests/run
 
 bench:
-	cmake/setup all
+	cmake/setup bench
 	$(MAKE) --no-print-directory build
 	cmake/setup python
 	bench/run

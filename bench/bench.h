@@ -38,6 +38,10 @@ struct bench_program {
     size_t ncases;
 };
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 int bench_main(int argc, char **argv, const struct bench_program *program);
 
 /* Waits for the next round. false: no more of them. The first call tells the other side that we are ready. */
@@ -52,7 +56,7 @@ uint64_t bench_end(const struct bench *b);             /* ticks at which a round
 const char *bench_tag(const struct bench *b);          /* names what this contestant's processes share: letters, digits and '-' */
 unsigned bench_index(const struct bench *b);           /* which helper we are, from 0 */
 void bench_pin(const struct bench *b, unsigned which); /* to the first (0) or second (1) CPU given; nothing without --cpus */
-_Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* Starts helper `index` and waits until it is ready. It dies with us. */
 struct helper *bench_helper(struct bench *b, unsigned index);
@@ -92,5 +96,9 @@ static inline void bench_relax(void)
 
 /* Memory that all processes of a case share, zero at first. Call it once, before the first helper is started, and in each. */
 void *bench_shared(struct bench *b, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

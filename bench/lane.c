@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MESSAGE = 64, BATCH = 32, SENDERS_MAX = 4, DRAIN = 512, DOUBLES = 1000 };
+enum { MESSAGE = 64, BATCH = 32, SENDERS_MAX = 8, DRAIN = 512, DOUBLES = 1000 };
 enum { MORE = 1, LAST = 2 }; /* first byte of a message */
 
 /* The default of who may use more than one CPU. Pinned to one the library would not spin, as nobody could answer meanwhile. */
@@ -61,8 +61,9 @@ static const struct trip trips[] = {
     { MESSAGE, { 100000000 } }, /* longer than any answer takes: it never sleeps */
     { MESSAGE, { -1 } },        /* never spins */
     { 1 << 20, { 100000000 } },
+    { 64 << 20, { 100000000 } },
 };
-enum { SPINNING, ASLEEP, ONE_MIB };
+enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB };
 
 static void ping(struct bench *b, long kind)
 {
@@ -236,10 +237,12 @@ static const struct bench_case cases[] = {
     { "oneway.spin", ping, pong, SPINNING },
     { "oneway.asleep", ping, pong, ASLEEP },
     { "oneway.1m", ping, pong, ONE_MIB },
+    { "oneway.64m", ping, pong, MANY_MIB },
     { "rate", rate_receive, rate_send, 1 },
     { "rate.batch32", batch_receive, batch_send, 1 },
     { "fanin.2", rate_receive, rate_send, 2 },
     { "fanin.4", rate_receive, rate_send, 4 },
+    { "fanin.8", rate_receive, rate_send, 8 },
     { "recv.view", recv_view, NULL, 0 },
 };
 

@@ -58,6 +58,7 @@ UNIX_RATE = limit("Unix socket", "unix.rate")
 PIPE = limit("pipe", "pipe")
 NNG = Side("NNG", "nng-alone", "oneway")
 NNG_RATE = Side("NNG", "nng-alone", "rate")
+BOOST_RATE = Side("Boost.Interprocess", "boost", "rate")
 ZEROMQ = Side("ZeroMQ", "zeromq", "oneway")
 ZEROMQ_RATE = Side("ZeroMQ", "zeromq", "rate")
 
@@ -153,7 +154,7 @@ def lane_rows() -> list[Row]:
             "us",
             ours("lane", "oneway.spin"),
             CACHE_LINE,
-            [iceoryx2("oneway.spin")],
+            [iceoryx2("oneway.spin"), Side("Boost.Interprocess", "boost", "oneway.spin")],
             "limit<=3",
         )
     )
@@ -164,7 +165,13 @@ def lane_rows() -> list[Row]:
             "us",
             ours("lane", "oneway.asleep"),
             FUTEX,
-            [iceoryx2("oneway.asleep"), UNIX, PIPE, Side("POSIX mq", "limits", "mq")],
+            [
+                iceoryx2("oneway.asleep"),
+                UNIX,
+                PIPE,
+                Side("POSIX mq", "limits", "mq"),
+                Side("Boost.Interprocess", "boost", "oneway.asleep"),
+            ],
             "limit<=1.3",
         )
     )
@@ -179,7 +186,17 @@ def lane_rows() -> list[Row]:
             "row:lane.mailbox.oneway.spin<=1.2",
         )
     )
-    streams = [ZEROMQ_RATE, Side("pipe", "limits", "pipe.rate"), Side("Unix socket", "limits", "unix.rate")]
+    rows += with_free_twin(
+        Row(
+            "lane.mailbox.oneway.64m",
+            "mailbox, 64 MiB allocated, handed over, first byte looked at, freed",
+            "us",
+            ours("lane", "oneway.64m"),
+            CACHE_LINE,
+            [iceoryx2("oneway.64m")],
+        )
+    )
+    streams = [BOOST_RATE, ZEROMQ_RATE, Side("pipe", "limits", "pipe.rate"), Side("Unix socket", "limits", "unix.rate")]
     rows += [
         Row(
             "lane.mailbox.rate",
@@ -213,6 +230,14 @@ def lane_rows() -> list[Row]:
             SLOTS,
             [iceoryx2("fanin.4")],
             "value>=12000000",
+        ),
+        Row(
+            "lane.mailbox.fanin.8",
+            "mailbox, 64 B blocks, eight senders",
+            "1/s",
+            ours("lane", "fanin.8"),
+            SLOTS,
+            [iceoryx2("fanin.8")],
         ),
     ]
     rows += with_free_twin(

@@ -1,11 +1,9 @@
 /* ZeroMQ's PAIR over ipc, 64 bytes a message, with its defaults (it batches by itself). */
-#include "bench/bench.h"
+#include "bench/wire.h"
 
 #include <errno.h>
 #include <string.h>
 #include <zmq.h>
-
-enum { MESSAGE = 64, LAST = 2 };
 
 static void check(int status, const char *what)
 {
@@ -32,94 +30,44 @@ static void close_side(struct side *s)
     zmq_ctx_term(s->context);
 }
 
-static void put(struct side *s, int what)
+static void put(void *end, int what)
 {
-    unsigned char bytes[MESSAGE];
-    memset(bytes, what, MESSAGE);
-    check(zmq_send(s->socket, bytes, MESSAGE, 0), "send");
+    struct side *s = end;
+    unsigned char bytes[WIRE_BYTES];
+    memset(bytes, what, WIRE_BYTES);
+    check(zmq_send(s->socket, bytes, WIRE_BYTES, 0), "send");
 }
-static int take(struct side *s)
+static int take(void *end)
 {
-    unsigned char bytes[MESSAGE];
-    check(zmq_recv(s->socket, bytes, MESSAGE, 0), "receive");
+    struct side *s = end;
+    unsigned char bytes[WIRE_BYTES];
+    check(zmq_recv(s->socket, bytes, WIRE_BYTES, 0), "receive");
     return bytes[0];
 }
 
-static void oneway_ping(struct bench *b, long arg)
+static void run(struct bench *b, long senders)
 {
-    (void)arg;
     bench_pin(b, 0);
     struct side s = open_side(b, true);
-    struct helper *h = bench_helper(b, 0);
-    while (bench_next(b)) {
-        helper_go(h, bench_seconds(b));
-        uint64_t end = bench_end(b), last = ticks_now();
-        for (bool more = true; more;) {
-            more = last < end;
-            put(&s, more ? 1 : LAST);
-            take(&s);
-            uint64_t now = ticks_now();
-            bench_sample(b, now - last);
-            last = now;
-        }
-        helper_figure(h);
-        bench_half_trips(b);
-    }
-    helper_end(h);
+    const struct wire wire = { &s, put, take };
+    if (senders)
+        wire_receive(b, &wire, (unsigned)senders);
+    else
+        wire_ping(b, &wire);
     close_side(&s);
 }
-static void oneway_pong(struct bench *b, long arg)
+static void help(struct bench *b, long senders)
 {
-    (void)arg;
     bench_pin(b, 1);
     struct side s = open_side(b, false);
-    while (bench_next(b)) {
-        int what;
-        do {
-            what = take(&s);
-            put(&s, 1);
-        } while (what != LAST);
-        bench_figure(b, 0);
-    }
-    close_side(&s);
-}
-
-static void rate_receive(struct bench *b, long arg)
-{
-    (void)arg;
-    bench_pin(b, 0);
-    struct side s = open_side(b, true);
-    struct helper *h = bench_helper(b, 0);
-    while (bench_next(b)) {
-        helper_go(h, bench_seconds(b));
-        uint64_t begin = ticks_now(), got = 1;
-        while (take(&s) != LAST)
-            got++;
-        double ns = ticks_ns(ticks_now() - begin);
-        helper_figure(h);
-        bench_figure(b, (double)got / ns * 1e9);
-    }
-    helper_end(h);
-    close_side(&s);
-}
-static void rate_send(struct bench *b, long arg)
-{
-    (void)arg;
-    bench_pin(b, 1);
-    struct side s = open_side(b, false);
-    while (bench_next(b)) {
-        uint64_t end = bench_end(b);
-        for (uint64_t n = 1; n % 64 || ticks_now() < end; n++)
-            put(&s, 1);
-        put(&s, LAST);
-        bench_figure(b, 0);
-    }
+    const struct wire wire = { &s, put, take };
+    (senders ? wire_send : wire_pong)(b, &wire);
     close_side(&s);
 }
 
 static const struct bench_case cases[] = {
-    { "oneway", oneway_ping, oneway_pong, 0 },
-    { "rate", rate_receive, rate_send, 0 },
+    { "oneway", run, help, 0 },
+    { "rate", run, help, 1 },
 };
 
 int main(int argc, char **argv)

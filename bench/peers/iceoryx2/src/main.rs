@@ -182,19 +182,100 @@ fn oneway(b: &mut Bench, asleep: bool) {
     trips(b, send, receive);
 }
 
-fn oneway_1m(b: &mut Bench) {
+fn oneway_large(b: &mut Bench, bytes: usize) {
     let node = b.node();
     let service = |b: &Bench, way: &str| node.service_builder(&b.name(way)).publish_subscribe::<[u8]>().open_or_create().unwrap();
     let (out, back) = if b.helper.is_none() { ("a", "b") } else { ("b", "a") };
     let subscriber = service(b, back).subscriber_builder().create().unwrap();
-    let publisher = service(b, out).publisher_builder().initial_max_slice_len(MIB).create().unwrap();
+    let publisher = service(b, out).publisher_builder().initial_max_slice_len(bytes).create().unwrap();
     let send = |last: bool| {
-        let mut sample = publisher.loan_slice_uninit(MIB).unwrap();
+        let mut sample = publisher.loan_slice_uninit(bytes).unwrap();
         sample.payload_mut()[0].write(last as u8);
         unsafe { sample.assume_init() }.send().unwrap(); // the rest is not looked at
     };
     let receive = || until(|| subscriber.receive().unwrap()).payload()[0] != 0;
     trips(b, send, receive);
+}
+
+/// A request and its response, the client measures: half a round trip, as everywhere.
+fn request(b: &mut Bench) {
+    let node = b.node();
+    let service = node.service_builder(&b.name("q")).request_response::<Msg, Msg>().open_or_create().unwrap();
+    if b.helper.is_some() {
+        b.pin(1);
+        let server = service.server_builder().create().unwrap();
+        while b.next().is_some() {
+            loop {
+                let asked = until(|| server.receive().unwrap());
+                let last = asked.last;
+                asked.loan_uninit().unwrap().write_payload(Msg { last, rest: [7; 7] }).send().unwrap();
+                if last != 0 {
+                    break;
+                }
+            }
+            b.figure(0.0);
+        }
+        return;
+    }
+    b.pin(0);
+    let client = service.client_builder().create().unwrap();
+    let mut helper = b.helper(0);
+    while let Some(length) = b.next() {
+        helper.go(length);
+        let mut samples = Vec::new();
+        let begin = Instant::now();
+        let mut last = begin;
+        let mut more = true;
+        while more {
+            more = last - begin < length;
+            let asked = client.loan_uninit().unwrap().write_payload(Msg { last: !more as u64, rest: [7; 7] }).send().unwrap();
+            until(|| asked.receive().unwrap());
+            drop(asked);
+            let now = Instant::now();
+            samples.push((now - last).as_nanos() as u64);
+            last = now;
+        }
+        helper.figure();
+        b.half_trips(samples);
+    }
+    helper.end();
+}
+
+/// One publisher here, each subscriber a process: messages a second that all of them get, none lost.
+fn fanout(b: &mut Bench, subscribers: usize) {
+    let node = b.node();
+    let service = node.service_builder(&b.name("f")).publish_subscribe::<Msg>().enable_safe_overflow(false)
+        .subscriber_max_buffer_size(BUFFER).max_subscribers(8).open_or_create().unwrap();
+    if b.helper.is_some() {
+        b.pin(1);
+        let subscriber = service.subscriber_builder().buffer_size(BUFFER).create().unwrap();
+        while b.next().is_some() {
+            while until(|| subscriber.receive().unwrap()).last == 0 {}
+            b.figure(0.0);
+        }
+        return;
+    }
+    b.pin(0);
+    let publisher = service.publisher_builder().backpressure_strategy(BackpressureStrategy::RetryUntilDelivered).create().unwrap();
+    let put = |last: u64| {
+        publisher.loan_uninit().unwrap().write_payload(Msg { last, rest: [7; 7] }).send().unwrap();
+    };
+    let mut helpers: Vec<Helper> = (0..subscribers).map(|i| b.helper(i)).collect();
+    while let Some(length) = b.next() {
+        helpers.iter_mut().for_each(|h| h.go(length));
+        let begin = Instant::now();
+        let mut sent = 1u64;
+        while begin.elapsed() < length {
+            for _ in 0..64 {
+                put(0);
+            }
+            sent += 64;
+        }
+        put(1);
+        helpers.iter_mut().for_each(|h| { h.figure(); });
+        b.figure(sent as f64 / begin.elapsed().as_secs_f64());
+    }
+    helpers.into_iter().for_each(Helper::end);
 }
 
 fn rate(b: &mut Bench, senders: usize) {
@@ -277,10 +358,17 @@ fn main() {
     match b.case.clone().as_str() {
         "oneway.spin" => oneway(&mut b, false),
         "oneway.asleep" => oneway(&mut b, true),
-        "oneway.1m" => oneway_1m(&mut b),
+        "oneway.1m" => oneway_large(&mut b, MIB),
+        "oneway.64m" => oneway_large(&mut b, 64 * MIB),
+        "request" => request(&mut b),
         "rate" => rate(&mut b, 1),
         "fanin.2" => rate(&mut b, 2),
         "fanin.4" => rate(&mut b, 4),
+        "fanin.8" => rate(&mut b, 8),
+        "fanout.1" => fanout(&mut b, 1),
+        "fanout.2" => fanout(&mut b, 2),
+        "fanout.4" => fanout(&mut b, 4),
+        "fanout.8" => fanout(&mut b, 8),
         "loan.64" => loan(&mut b, 64),
         "loan.1m" => loan(&mut b, MIB),
         other => panic!("{other} is no case"),
