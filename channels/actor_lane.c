@@ -1,6 +1,8 @@
 /* See actor_lane.h. */
 #include "channels/actor_lane.h"
 
+#include "channels/ask.h"
+
 #include <limits.h>
 #include <string.h>
 
@@ -138,8 +140,10 @@ static void drain(const struct lane *lane)
     ch.fresh = true;
     ch.at = position(atomic_load_explicit(&ch.box->consumed, acquire));
     ch.passed = mailbox_passed(ch.box);
-    while (mailbox_take(&ch, &m, 1) == 1)
+    while (mailbox_take(&ch, &m, 1) == 1) {
+        ask_refuse(lane->pool, &m, CUE_EDEAD);
         cue_msg_release(&m);
+    }
 }
 
 void actor_lane_bury(const struct lane *lane, unsigned slot, uint32_t epoch)

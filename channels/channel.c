@@ -1,9 +1,14 @@
 /* Channels: checks arguments, takes the URL apart, and hands over to the kind of lane (channel_internal.h). */
-#include "channel_internal.h"
+#include "ask.h"
+#include "poll.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A deadline that is over, of a wait, unlike 0. */
+#define LONG_PAST 1
+#define CHANNEL_BYTES_MAX (UINT64_C(1) << 40)
 
 static pthread_mutex_t renewing = PTHREAD_MUTEX_INITIALIZER;
 
@@ -30,8 +35,11 @@ static __attribute__((noinline)) int renew(cue_channel *ch)
     pthread_mutex_lock(&renewing);
     if (ch->forks != fork_epoch) {
         status = ch->ops->forked ? ch->ops->forked(ch) : trail(CUE_EFORK, "this channel is the parent process's");
-        if (!status)
+        if (!status) {
+            pollable_forked(ch);
+            ask_forked(ch);
             ch->forks = fork_epoch;
+        }
     }
     pthread_mutex_unlock(&renewing);
     return status;
@@ -49,6 +57,16 @@ int channel_enter(cue_channel *ch)
 
 /* ---- open, close ---- */
 
+/* As for the same options in a URL (url.c). */
+static int check_for_scheme(const cue_channel_opts *o, enum scheme scheme)
+{
+    if (scheme != SCHEME_SHM)
+        return 0;
+    if (o->role || o->flush.ns || o->linger.ns)
+        return trail(CUE_EINVAL, "%s is for sockets, not for shm://", o->role ? "role" : o->flush.ns ? "flush" : "linger");
+    return 0;
+}
+
 static int check_opts(const cue_channel_opts *o)
 {
     for (unsigned i = 0; i < sizeof o->spare / sizeof *o->spare; i++)
@@ -64,6 +82,9 @@ static int check_opts(const cue_channel_opts *o)
         return trail(CUE_EINVAL, "type %#x is the library's own: use types below %#x", o->type, CUE_TYPE_SYSTEM);
     if (o->role > 2)
         return trail(CUE_EINVAL, "role %u: 1 listens, 2 dials", o->role);
+    if (o->bytes > CHANNEL_BYTES_MAX || o->max > CHANNEL_BYTES_MAX)
+        return trail(CUE_EINVAL, "%s of %llu: at most 1 T", o->bytes > CHANNEL_BYTES_MAX ? "bytes" : "max",
+                     (unsigned long long)(o->bytes > CHANNEL_BYTES_MAX ? o->bytes : o->max));
     return 0;
 }
 
@@ -79,6 +100,8 @@ int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts
     int saved = errno, status = check_opts(&with);
     if (!status)
         status = url_parse(url, &parts, &with);
+    if (!status)
+        status = check_for_scheme(&with, parts.scheme);
     if (!status)
         status = (parts.scheme == SCHEME_SHM ? lane_channel_open : nng_channel_open)(&parts, how, &with, out);
     errno = saved;
@@ -97,7 +120,12 @@ int cue_channel_close(cue_channel *ch)
     if (fork_mark && !atomic_load_explicit(fork_mark, memory_order_relaxed)) /* private word */
         pool_forked();
     struct cue_pool *pool = ch->pool;
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire);
+    atomic_store_explicit(&ch->closing, 1, memory_order_seq_cst); /* pairs with: ask, recv_any */
+    ask_close(ch);
+    pollable_leave(pollable);
     int status = ch->ops->close(ch);
+    pollable_free(pollable);
     if (pool->incarnation == ch->incarnation) /* else it was destroyed, and its slot is another pool's by now */
         cue_pool_close(pool);
     free(ch);
@@ -116,6 +144,25 @@ static int not_for(const char *what)
     return trail(CUE_EINVAL, "the channel was not opened to %s", what);
 }
 
+/* A kind has noticed the wake. */
+static inline int woken_by(cue_channel *ch, int status)
+{
+    if (__builtin_expect(status == CUE_EINTR, 0))
+        atomic_store_explicit(&ch->woken, 0, memory_order_seq_cst);
+    return status;
+}
+
+int channel_send(cue_channel *ch, const cue_msg *m, int64_t deadline)
+{
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire);
+    if (__builtin_expect(!pollable, 1))
+        return ch->ops->send_many(ch, m, 1, deadline);
+    pollable_before(pollable, CUE_SEND);
+    int sent = ch->ops->send_many(ch, m, 1, deadline);
+    pollable_after(pollable, CUE_SEND, sent);
+    return sent;
+}
+
 static inline int64_t ops_deadline(const cue_channel *ch, cue_time wait)
 {
     return ch->ops->later ? deadline_later(wait) : deadline_of(wait);
@@ -130,7 +177,13 @@ int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time 
         return not_for("send: CUE_SEND");
     if (__builtin_expect(!m || n == 0, 0))
         return n ? trail(CUE_EINVAL, "no message given") : 0;
-    return ch->ops->send_many(ch, m, n, ops_deadline(ch, wait));
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_before(pollable, CUE_SEND);
+    int sent = ch->ops->send_many(ch, m, n, ops_deadline(ch, wait));
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_after(pollable, CUE_SEND, sent);
+    return woken_by(ch, sent);
 }
 
 int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait)
@@ -156,23 +209,62 @@ static inline void receiving_end(cue_channel *ch)
         atomic_store_explicit(&ch->receiving, 0, memory_order_release);
 }
 
-int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
+int channel_recv_begin(cue_channel *ch)
 {
     int status = channel_enter(ch);
-    if (__builtin_expect(status || !out || n == 0, 0)) {
+    if (__builtin_expect(status, 0))
+        return status;
+    if (__builtin_expect(!(ch->how & CUE_RECV), 0))
+        return not_for("receive: CUE_RECV");
+    if (__builtin_expect(!receiving_begin(ch), 0))
+        return trail(CUE_EBUSY, "another thread is receiving from this channel");
+    return 0;
+}
+
+void channel_recv_end(cue_channel *ch)
+{
+    receiving_end(ch);
+}
+
+void channel_recv_before(cue_channel *ch)
+{
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_before(pollable, CUE_RECV);
+}
+
+void channel_recv_after(cue_channel *ch, int got)
+{
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* as above */
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_after(pollable, CUE_RECV, got);
+}
+
+int channel_take_now(cue_channel *ch, cue_msg *out)
+{
+    bool woken = atomic_load_explicit(&ch->woken, memory_order_seq_cst); /* pairs with: cue_channel_wake */
+    int got = ch->ops->recv_many(ch, out, 1, woken ? LONG_PAST : 0);
+    if (woken && got < 0)
+        atomic_store_explicit(&ch->woken, 0, memory_order_seq_cst);
+    return got;
+}
+
+int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
+{
+    int status = out && n ? channel_recv_begin(ch) : n ? trail(CUE_EINVAL, "no place for a message") : channel_enter(ch);
+    if (__builtin_expect(status || n == 0, 0)) {
         if (out && n)
             memset(out, 0, sizeof *out);
-        return status ? status : n ? trail(CUE_EINVAL, "no place for a message") : 0;
+        return status;
     }
-    if (__builtin_expect(!(ch->how & CUE_RECV), 0)) {
-        memset(out, 0, sizeof *out);
-        return not_for("receive: CUE_RECV");
-    }
-    if (__builtin_expect(!receiving_begin(ch), 0)) {
-        memset(out, 0, sizeof *out);
-        return trail(CUE_EBUSY, "another thread is receiving from this channel");
-    }
-    int got = ch->ops->recv_many(ch, out, n, ops_deadline(ch, wait));
+    int64_t deadline = ops_deadline(ch, wait);
+    channel_recv_before(ch);
+    if (deadline == 0 && atomic_load_explicit(&ch->pollable, memory_order_relaxed) && /* who polls waits there, and is woken here */
+        atomic_load_explicit(&ch->woken, memory_order_seq_cst))
+        deadline = LONG_PAST;
+    int got = ch->ops->recv_many(ch, out, n, deadline);
+    channel_recv_after(ch, got);
+    got = woken_by(ch, got);
     receiving_end(ch);
     if (__builtin_expect(got < 0, 0))
         memset(out, 0, sizeof *out);
@@ -187,8 +279,18 @@ int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait)
 
 void cue_channel_wake(cue_channel *ch)
 {
-    if (ch && ch->forks == fork_epoch)
-        ch->ops->wake(ch);
+    if (!ch || ch->forks != fork_epoch)
+        return;
+    atomic_store_explicit(&ch->woken, 1, memory_order_seq_cst); /* pairs with: ask, recv_any, poll.c, before they sleep */
+    ch->ops->wake(ch);
+    ask_wake(ch);
+    atomic_store_explicit(&ch->woken, 1, memory_order_seq_cst); /* a wait that took it for an earlier wake */
+}
+
+int cue_channel_fd(cue_channel *ch)
+{
+    int status = channel_enter(ch);
+    return status ? status : pollable_fd(ch);
 }
 
 int cue_channel_stat(cue_channel *ch, cue_channel_info *out)
@@ -197,5 +299,9 @@ int cue_channel_stat(cue_channel *ch, cue_channel_info *out)
         return trail(CUE_EINVAL, "cue_channel_stat: no place for the result");
     memset(out, 0, sizeof *out);
     int status = channel_enter(ch);
-    return status ? status : ch->ops->stat(ch, out);
+    if (!status)
+        status = ch->ops->stat(ch, out);
+    if (!status)
+        out->late += atomic_load_explicit(&ch->late, memory_order_relaxed); /* a count for people */
+    return status;
 }

@@ -50,6 +50,12 @@ struct channel_ops {
      * look again. Each doze that said true is followed by a rouse, by a thread that might receive (or send) at that time. */
     bool (*doze)(cue_channel *ch, unsigned how, struct channel_sleep *on);
     void (*rouse)(cue_channel *ch, unsigned how);
+    /* Sockets. poll_fd: readable as cue_channel_fd says, or a status. line: which connection it has now; 0: none. Both may be NULL. */
+    int (*poll_fd)(cue_channel *ch, unsigned how);
+    uint32_t (*line)(cue_channel *ch);
+    /* The word that says who has the receiving end, see lane_layout.h: who is asked through this channel. NULL: many or nobody has. */
+    uint64_t (*receiver)(cue_channel *ch);
+    bool asks; /* what goes through it can be answered */
 };
 
 struct cue_channel {
@@ -59,6 +65,13 @@ struct cue_channel {
     uint32_t forks;             /* fork_epoch in which it was opened or renewed */
     uint32_t incarnation;       /* of the pool's slot */
     _Atomic uint32_t receiving; /* threads in recv_many; ops->close of a kind that waits must see to it that they come out */
+    _Atomic uint32_t woken;     /* cue_channel_wake was called: for waits that are not in ops */
+    _Atomic uint32_t closing;   /* the same for cue_channel_close */
+    _Atomic uint32_t turn;      /* wait.c: grows; when it was served last */
+    _Atomic(struct pollable *) pollable;  /* poll.c: once cue_channel_fd was called */
+    _Atomic(struct ask_box *) ask_boxes;  /* ask.c, as the rest */
+    _Atomic uint32_t asking;              /* threads in cue_channel_ask */
+    _Atomic uint64_t late;                /* answers that nobody waited for any more */
 };
 
 /* The openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the rest
@@ -72,6 +85,18 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
     UINT32_C(0xfffffffe)                 /* it goes along with another message: record.next is that envelope's index, record.seq
                                               the low half of its generation */
 #define LANE_SOCKET UINT32_C(0xfffffffd) /* it is in flight through a socket: when its sender dies it is freed */
+
+/* ---- channel.c: for waits on several channels, and for questions ---- */
+/* The place of a receiver, after all that cue_channel_recv checks. CUE_EBUSY … */
+int channel_recv_begin(cue_channel *ch);
+void channel_recv_end(cue_channel *ch); /* the channel may be gone after this */
+/* With that place: around what is done there, for its descriptor (poll.h); and one message if there is one, CUE_EINTR if it was
+ * woken, or CUE_EEMPTY. */
+void channel_recv_before(cue_channel *ch);
+void channel_recv_after(cue_channel *ch, int got);
+int channel_take_now(cue_channel *ch, cue_msg *out);
+/* As cue_channel_send_many of one message, which is checked already. */
+int channel_send(cue_channel *ch, const cue_msg *m, int64_t deadline);
 
 /* ---- for the layers above ---- */
 /* Checks that the channel may be used here and now, as each public call does. */

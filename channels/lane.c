@@ -323,6 +323,7 @@ void lane_stat(struct cue_pool *pool, struct lane_head *head, const struct recor
     out->users = (uint32_t)(__builtin_popcountll(atomic_load_explicit(&rec->lease[0], relaxed)) + /* a count for people */
                             __builtin_popcountll(atomic_load_explicit(&rec->lease[1], relaxed)));
     out->receiver = receiver_pid(pool, atomic_load_explicit(&head->receiver, acquire));
+    out->late = atomic_load_explicit(&head->late, relaxed); /* the same */
     lane_kind_of(head->kind)->stat(pool, head, out);
 }
 

@@ -41,7 +41,8 @@ struct lane_head {
     uint32_t redeliver, history;
     /* who has an end that only one may have: party + 1 12 | epoch 30 | which of its channels 22; 0: none. CAS vacant or dead -> me */
     _Atomic uint64_t receiver, sender;
-    uint64_t spare[5];
+    _Atomic uint64_t late; /* answers to its questions that came when nobody waited any more */
+    uint64_t spare[4];
 };
 static_assert(sizeof(struct lane_head) == 128 && offsetof(struct lane_head, receiver) == 72, "layout");
 

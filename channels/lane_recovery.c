@@ -16,6 +16,7 @@
  *
  * A party that leaves keeps its SENT records: they are linked, unless a thread of it is still inside a send.
  */
+#include "ask.h"
 #include "lane.h"
 
 #include <stdlib.h>
@@ -141,6 +142,8 @@ static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, voi
         lane_settle(pool, index, death->slot, death->epoch);
     else if (rec_state(state) == REC_SENT && atomic_load_explicit(&rec->lane, relaxed) == LANE_ENVELOPE && death->slot != pool->self)
         attached_settle(pool, rec, index, state, death->slot);
+    else if (rec_state(state) == REC_OWNED && rec_party(state) == death->slot + 1 && death->slot != pool->self)
+        ask_settle(pool, rec, index); /* before it is freed */
     return 0;
 }
 

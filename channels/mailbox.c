@@ -24,6 +24,7 @@
  */
 #include "mailbox.h"
 
+#include "ask.h"
 #include "bell.h"
 
 #include <limits.h>
@@ -194,7 +195,7 @@ static int refuse(struct mailbox_channel *ch, const cue_msg *m, int status)
         return status;
     struct mailbox *box = ch->box;
     atomic_fetch_add_explicit(box->lane.full == CUE_FAIL ? &box->refused : &box->dropped_new, 1, relaxed); /* a count for people */
-    if (box->lane.full == CUE_FAIL)
+    if (box->lane.full == CUE_FAIL || is_question(m))
         return status;
     if (m->move)
         cue_block_release(m->move);
@@ -435,8 +436,10 @@ static __attribute__((noinline)) void trim(struct mailbox_channel *ch)
         if (atomic_load_explicit(&oldest->note, relaxed) & MESSAGE_SYSTEM)
             break;
         uint64_t bytes = ch->bytes, copied = ch->copied;
-        if (take(ch, &m) == 0)
+        if (take(ch, &m) == 0) {
+            ask_refuse(ch->lane.pool, &m, CUE_EFULL);
             cue_msg_release(&m);
+        }
         ch->bytes = bytes; /* not received */
         ch->copied = copied;
         dropped++;
@@ -651,6 +654,11 @@ static int mailbox_stat(cue_channel *base, cue_channel_info *out)
     return 0;
 }
 
+static uint64_t mailbox_receiver(cue_channel *base)
+{
+    return atomic_load_explicit(&mailbox_of(base)->lane.head->receiver, acquire); /* whoever it is now */
+}
+
 static const struct channel_ops mailbox_ops = {
     .send_many = mailbox_send_many,
     .recv_many = mailbox_recv_many,
@@ -661,6 +669,8 @@ static const struct channel_ops mailbox_ops = {
     .later = true,
     .doze = mailbox_doze_on,
     .rouse = mailbox_rouse_from,
+    .receiver = mailbox_receiver,
+    .asks = true,
 };
 
 /* ---- open ---- */

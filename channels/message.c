@@ -12,6 +12,8 @@
  */
 #include "message.h"
 
+#include "ask.h"
+
 #include <string.h>
 
 /* Word by word: a `rep stos`, which compilers make of a memset of this size, costs as much as the rest of a message. */
@@ -133,6 +135,8 @@ static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct blo
         header.size = m->move->size;
     }
     memcpy(data, &header, sizeof header);
+    if (is_question(m))
+        ask_packed = (struct ask_note){ out->index, rec_generation(out->state) };
     if (!ref || !ref->owner)
         return 0;
     /* relaxed: made readable by SENT */

@@ -11,6 +11,8 @@
  */
 #include "runtime_internal.h"
 
+#include "channels/ask.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -252,6 +254,7 @@ static void drain(struct cue_system *sys, struct actor *a)
             watcher_remove(a, &request);
         else if (m.type < CUE_TYPE_SYSTEM)
             atomic_fetch_add_explicit(&sys->dead_letters, 1, relaxed); /* a count for people */
+        ask_refuse(sys->pool, &m, CUE_EDEAD);
         cue_msg_release(&m);
     }
 }

@@ -11,6 +11,8 @@
  */
 #include "runtime_internal.h"
 
+#include "channels/ask.h"
+
 #include <errno.h>
 #include <signal.h>
 
@@ -56,6 +58,8 @@ static bool handle(struct cue_system *sys, struct actor *a, cue_msg *m)
     a->running = true;
     int status = a->run(a->state, m);
     a->running = false;
+    if (__builtin_expect(status < 0, 0))
+        ask_refuse(sys->pool, m, CUE_EFAILED);
     cue_msg_release(m);
     atomic_store_explicit(&sys->handled, atomic_load_explicit(&sys->handled, relaxed) + 1,
                           relaxed); /* a count for people; only we write it */

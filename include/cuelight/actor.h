@@ -162,10 +162,6 @@ CUE_API cue_ref cue_self(void);
  * CUE_ENOMEM: no room in the pool. CUE_ETYPE: a type of the library. CUE_EREMOTE: an actor of another machine. */
 CUE_API CUE_CHECKED int cue_tell(cue_ref to, const cue_msg *m);
 
-/* Answers a request: tells its sender, with its tag; answer->tag does not count. answer->status < 0 says why there is no answer.
- * A sender that has ended meanwhile is no failure: 0. Otherwise as cue_tell. CUE_EINVAL: the request has no sender. */
-CUE_API int cue_reply(const cue_msg *request, const cue_msg *answer);
-
 /* Sends a request and waits for the answer, on any thread that runs no behaviours; an adopted thread's own mailbox is left alone.
  * Give the answer back with cue_msg_release. Returns its status if that is negative. May wait.
  * CUE_ETIMEDOUT: no answer in time; a later one is dropped. CUE_EDEAD: it had ended, or ended without an answer. CUE_EFAILED: it

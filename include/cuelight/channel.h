@@ -119,7 +119,8 @@ typedef struct cue_channel_info {
     uint64_t resent;   /* sockets: messages that were sent again on a new connection */
     uint64_t returned; /* sockets: blocks that were taken back from a connection, and freed */
     uint64_t gaps;     /* sockets: messages that a sender numbered and that never came */
-    uint64_t spare[2];
+    uint64_t late;     /* answers to questions (cue_channel_ask) that came when nobody waited any more: freed */
+    uint64_t spare[1];
 } cue_channel_info;
 
 /* Opens the lane behind the URL to receive, to send, or both. `opts` may be NULL. Makes system calls, takes process memory.
@@ -149,6 +150,39 @@ CUE_API CUE_CHECKED int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time
 
 /* Waits for one message, takes up to n that are there; how many. Each is given back on its own. */
 CUE_API CUE_CHECKED int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait);
+
+/* The first message that is in any of 1 to 128 channels: the index of its channel; it is in *out. They are served in turn: each
+ * that has messages once before any a second time. No other thread may receive from one of them meanwhile (CUE_EBUSY; so is a
+ * channel that is in the list twice). May wait. CUE_EEMPTY, CUE_EINTR; any other status is that of one channel, which the trail names. */
+CUE_API CUE_CHECKED int cue_channel_recv_any(cue_channel *const *channels, size_t n, cue_msg *out, cue_time wait);
+
+/* ==== requests and answers ==== */
+
+/* Sends a request and waits for its answer; any number of threads may at a time. The library sets `from` and `tag` of the
+ * request; the answer comes with the tag that `m` has. Give the answer back with cue_msg_release. Returns its status if that is
+ * negative; there is something to give back then only if bytes or a block came with it.
+ * CUE_ETIMEDOUT: no answer in time: one that comes later is freed, and counted as `late` where the request was received.
+ * CUE_EDEAD: who had received the request is dead, or left, without an answer. A request that nobody has received yet waits for
+ * the next receiver as long as `wait` says. CUE_EINTR. CUE_ENOSYS: a kind of lane that has no answers. Otherwise as
+ * cue_channel_send; CUE_EFULL also when the lane dropped the request. */
+CUE_API CUE_CHECKED int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_time wait, cue_msg *answer);
+
+/* Answers a request that was asked (cue_channel_ask, cue_call, cue_ask) or told by an actor: sends to whom it came from, with its
+ * tag; answer->tag does not count. answer->status < 0 says why there is no answer. Never waits. Answer before you release the
+ * request. On failure the caller still holds answer->move.
+ * 0 also if nobody waits for it any more: it is freed and counted. CUE_EINVAL: the request has no sender. CUE_EREMOTE: it came
+ * from a pool that is not open here. CUE_ENOMEM, CUE_ETYPE, CUE_ENOTOWNER: as cue_channel_send. */
+CUE_API int cue_reply(const cue_msg *request, const cue_msg *answer);
+
+/* ==== waiting elsewhere ==== */
+
+/* A descriptor for poll, epoll, libuv, asyncio: readable while messages wait, or, where the channel only sends, while there may be
+ * room. It may be readable when there is nothing: receive with CUE_NOW until CUE_EEMPTY (send until CUE_EFULL), which makes it
+ * unreadable until something happens. So it serves level-triggered and edge-triggered. It is also readable when a receive
+ * would say something else than CUE_EEMPTY: after cue_channel_wake (CUE_EINTR, once), when the pool is destroyed. Do not read or close it: it
+ * is the channel's. Other calls may wait on the channel meanwhile. Makes system calls, the first call of a process starts a
+ * thread. Negative: CUE_ENOSYS: this kind has none. CUE_ELIMIT, CUE_ENOMEM. */
+CUE_API int cue_channel_fd(cue_channel *ch);
 
 /* Gives a received message back: its bytes, and its block unless that was moved out. It is empty afterwards; all zero is fine. */
 CUE_API void cue_msg_release(cue_msg *m);

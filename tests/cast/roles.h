@@ -30,6 +30,8 @@
     X(mailbox_receiver, "URL: opens to receive, says r, or b if it is busy; takes a message for each byte it is told, says its first byte") \
     X(mailbox_sleeper, "URL: opens to receive, says s, waits for a message, says its first byte") \
     X(mailbox_forker, "URL: forks; the child sends through what it inherited") \
+    X(answerer, "URL: receives questions, and answers, keeps, drops them or dies with them, as it is told") \
+    X(asker, "URL: asks whenever it is told; says how it ended") \
     X(storm_sender, "URL FILE SENDER LIFE: sends numbered messages until it is killed") \
     X(storm_receiver, "URL FILE HANDS SEED: receives them and looks at each until it is killed") \
     X(storm_reaper, "POOL: cleans up after the dead until it is killed") \
