@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 static pthread_mutex_t holding = PTHREAD_MUTEX_INITIALIZER; /* keeps fork() out of life_hold() */
 
@@ -38,17 +38,19 @@ static int hold(int fd, unsigned byte, struct life_lock *lock)
         close(own);
         return status;
     }
-    void *page = mmap(NULL, PAGE, PROT_NONE, MAP_SHARED, own, 0);
+    size_t bytes = shm_huge(own) ? HUGE_PAGE : PAGE; /* the least that can be mapped */
+    void *page = mmap(NULL, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, own, 0);
     int status = page == MAP_FAILED ? trail_errno("cannot map the holder of lock byte %u", byte) : 0;
     close(own);
     if (status)
         return status;
-    madvise(page, PAGE, MADV_DONTFORK);
+    madvise(page, bytes, MADV_DONTFORK);
     if (!life_held(fd, byte)) {
-        munmap(page, PAGE);
+        munmap(page, bytes);
         return trail(CUE_ENOSYS, "the file system forgets locks held by a mapping, so the death of a process could not be seen");
     }
     lock->page = page;
+    lock->bytes = bytes;
     return 0;
 }
 
@@ -64,7 +66,7 @@ int life_hold(int fd, unsigned byte, struct life_lock *lock)
 void life_release(struct life_lock *lock)
 {
     if (lock->page)
-        munmap(lock->page, PAGE);
+        munmap(lock->page, lock->bytes);
     lock->page = NULL;
 }
 

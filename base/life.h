@@ -11,6 +11,7 @@
 #define BASE_LIFE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Offset of lock byte 0. */
@@ -18,6 +19,7 @@
 
 struct life_lock {
     void *page; /* what holds it; NULL: not held */
+    size_t bytes;
 };
 
 /* Takes lock byte `byte` of the object behind `fd`. CUE_EBUSY without a trail if another holds it; CUE_ENOSYS where the file

@@ -48,6 +48,18 @@ void process_label(char *label, size_t bytes)
     label[strcspn(label, "\n")] = 0;
 }
 
+uint64_t process_boot(void)
+{
+    char boot[64];
+    const char *chosen = secure_getenv("CUE_BOOT_ID");
+    if (chosen && *chosen)
+        snprintf(boot, sizeof boot, "%s", chosen);
+    else
+        read_file("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    uint64_t id = hash_bytes(boot, strlen(boot), 2);
+    return id ? id : 1;
+}
+
 uint64_t process_host(void)
 {
     const char *chosen = secure_getenv("CUE_HOST_ID");

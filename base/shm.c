@@ -9,8 +9,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <linux/magic.h>
+
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26)
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -63,16 +70,36 @@ int shm_make(uint64_t bytes, unsigned mode, int *fd)
     return shm_make_in(shm_directory(), bytes, mode, fd);
 }
 
-int shm_make_memfd(const char *label, uint64_t bytes, int *fd)
+int shm_make_memfd(const char *label, uint64_t bytes, unsigned mode, bool huge, int *fd)
 {
-    *fd = memfd_create(label, MFD_CLOEXEC);
-    if (*fd >= 0 && ftruncate(*fd, (off_t)bytes) == 0)
+    *fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+    if (*fd < 0 && huge)
+        return trail(CUE_ENOSYS, "this kernel has no huge pages of 2 MiB for a memfd (%s)", strerror(errno));
+    if (*fd >= 0 && fchmod(*fd, mode) == 0 && ftruncate(*fd, (off_t)bytes) == 0 && fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
         return 0;
     int status = trail_errno("cannot make a memfd of %llu bytes", (unsigned long long)bytes);
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
     return status;
+}
+
+bool shm_huge(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC;
+}
+
+int shm_bind(void *base, uint64_t bytes, unsigned node)
+{
+    enum { BIND = 2, WORD = 8 * sizeof(unsigned long) }; /* MPOL_BIND */
+    unsigned long nodes[SHM_NODES_MAX / WORD] = { 0 };
+    nodes[node / WORD] |= 1ul << node % WORD;
+    if (syscall(SYS_mbind, base, bytes, BIND, nodes, (unsigned long)SHM_NODES_MAX, 0) == 0)
+        return 0;
+    if (errno == EINVAL)
+        return trail(CUE_EINVAL, "this machine has no NUMA node %u, or no memory there (see /sys/devices/system/node)", node);
+    return errno == ENOSYS ? trail(CUE_ENOSYS, "this kernel knows no NUMA nodes") : trail_errno("cannot take memory from NUMA node %u", node);
 }
 
 int shm_link(int fd, const char *path)
@@ -118,7 +145,7 @@ int shm_map(int fd, uint64_t bytes, bool write, void **base)
         munmap(reserved, (size_t)(aligned - reserved));
     if (reserved + room > aligned + pages)
         munmap(aligned + pages, (size_t)(reserved + room - (aligned + pages)));
-    *base = mmap(aligned, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    *base = mmap(aligned, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
     if (*base == MAP_FAILED) {
         *base = NULL;
         int status = trail_errno("cannot map %llu bytes of shared memory", (unsigned long long)bytes);

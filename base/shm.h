@@ -29,7 +29,9 @@ const char *shm_prefix(void);
 
 int shm_make(uint64_t bytes, unsigned mode, int *fd);      /* unnamed, `bytes` long, all holes */
 int shm_make_in(const char *directory, uint64_t bytes, unsigned mode, int *fd); /* the same on another file system */
-int shm_make_memfd(const char *label, uint64_t bytes, int *fd);                 /* one that never has a name */
+/* One that never has a name, and whose size nobody can change. CUE_ENOSYS: no huge pages here. */
+int shm_make_memfd(const char *label, uint64_t bytes, unsigned mode, bool huge, int *fd);
+bool shm_huge(int fd);                                                          /* does it lie on a hugetlbfs? */
 int shm_link(int fd, const char *path);                    /* gives it its name, CUE_EEXIST without a trail */
 int shm_open_path(const char *path, bool write, int *fd);  /* CUE_ENOENT without a trail */
 int shm_reopen(int fd);                                    /* a file description of its own for the same object, or -1 */
@@ -38,6 +40,10 @@ bool shm_same(int fd, const char *path);                   /* does the path stil
 /* Maps it at an address aligned to 2 MiB; left out of core dumps. */
 int shm_map(int fd, uint64_t bytes, bool write, void **base);
 void shm_unmap(void *base, uint64_t bytes);
+
+/* Its pages, as they are taken, come from this NUMA node; for all who map it. CUE_EINVAL: no such node; CUE_ENOSYS: no NUMA here. */
+enum { SHM_NODES_MAX = 1024 };
+int shm_bind(void *base, uint64_t bytes, unsigned node);
 
 /* Makes [base + offset, + bytes) present. After CUE_ENOMEM some of it may be: the caller punches what it knows to be new. */
 int shm_populate(int fd, void *base, uint64_t offset, uint64_t bytes);

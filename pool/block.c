@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static uint64_t handle_word(const struct cue_pool *pool, uint32_t index, unsigned kind)
 {
@@ -33,6 +34,8 @@ static void handle_fill(struct cue_pool *pool, uint32_t index, uint64_t generati
 
 void handle_owner(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
 {
+    if (__builtin_expect(pool->quota != 0, 0))
+        quota_gained(pool, index);
     handle_fill(pool, index, generation, data, size, HANDLE_OWNER, out);
 }
 
@@ -146,6 +149,12 @@ bool block_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
     return __builtin_expect(published, 0) ? drop_published(pool, rec, index, from) : drop_now(pool, rec, index, from);
 }
 
+/* Of one that a handle owns. */
+static bool own_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state)
+{
+    return (__builtin_expect(pool->quota != 0, 0) ? quota_drop : block_drop)(pool, rec, index, state);
+}
+
 bool block_drop_kept(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
 {
     for (;;) {
@@ -222,16 +231,55 @@ static int alloc_now(struct cue_pool *pool, size_t size, const cue_block_opts *o
     return block_take(pool, room, align, &fresh, taken);
 }
 
+/* One try in a pool with limits. */
+static int alloc_within_limits(struct cue_pool *pool, size_t size, const cue_block_opts *opts, struct taken *taken, bool *places)
+{
+    uint64_t room = opts && opts->name ? size + POOL_NAME_BYTES : size;
+    if (pool->quota)
+        lock_take(&pool->quota_lock);
+    int status = pool->quota ? quota_allows(pool, room, opts ? opts->align : 0) : 0;
+    if (!status)
+        status = alloc_now(pool, size, opts, taken);
+    if (!status && pool->max_allocations && (status = limit_place(pool, taken->index, taken->generation))) {
+        *places = true;
+        block_drop(pool, taken->rec, taken->index, rec_word(REC_OWNED, pool->self + 1, taken->generation));
+    }
+    if (pool->quota) {
+        pool->owned += status ? 0 : quota_weight(pool, taken->index);
+        lock_release(&pool->quota_lock);
+    }
+    return status;
+}
+
 struct alloc_try {
     size_t size;
     const cue_block_opts *opts;
     struct taken *taken;
+    bool places; /* the last try failed for want of a place, not of room */
 };
 
 static int alloc_try(struct cue_pool *pool, void *arg)
 {
     struct alloc_try *want = arg;
-    return alloc_now(pool, want->size, want->opts, want->taken);
+    want->places = false;
+    if (__builtin_expect(!(pool->flags & POOL_LIMITED), 1))
+        return alloc_now(pool, want->size, want->opts, want->taken);
+    int status = alloc_within_limits(pool, want->size, want->opts, want->taken, &want->places);
+    return want->places ? CUE_ENOMEM : status; /* somebody may free one: who waits goes on waiting */
+}
+
+static int alloc_waiting(struct cue_pool *pool, size_t size, const cue_block_opts *opts, struct taken *taken)
+{
+    struct alloc_try want = { .size = size, .opts = opts, .taken = taken };
+    bool waits = opts && opts->wait.ns > 0;
+    int status = waits && room_awaited(pool) ? CUE_ENOMEM : alloc_try(pool, &want); /* behind those who came first */
+    if (status == CUE_ENOMEM && waits)
+        status = room_wait(pool, deadline_of(opts->wait), alloc_try, &want);
+    if (status == CUE_ENOMEM && want.places)
+        status = trail(CUE_ELIMIT, "pool %s holds as many allocations as it may: %llu", pool->name, (unsigned long long)pool->max_allocations);
+    if (status == CUE_ENOMEM || status == CUE_ELIMIT)
+        atomic_fetch_add_explicit(&pool->parties[pool->self].failed, 1, relaxed); /* a count for people */
+    return status;
 }
 
 static int alloc_key(struct cue_pool *pool, const cue_block_opts *opts, struct taken *taken)
@@ -252,21 +300,16 @@ static int alloc_key(struct cue_pool *pool, const cue_block_opts *opts, struct t
 static int alloc_slow(struct cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
 {
     struct taken taken;
-    bool waits = opts && opts->wait.ns > 0;
-    int status = waits && room_awaited(pool) ? CUE_ENOMEM : alloc_now(pool, size, opts, &taken); /* behind those who came first */
-    if (status == CUE_ENOMEM && waits)
-        status = room_wait(pool, deadline_of(opts->wait), alloc_try, &(struct alloc_try){ size, opts, &taken });
-    if (status == CUE_ENOMEM)
-        atomic_fetch_add_explicit(&pool->parties[pool->self].failed, 1, relaxed); /* a count for people */
+    int status = alloc_waiting(pool, size, opts, &taken);
     if (status)
         return status;
     if (opts && (opts->flags & CUE_ZERO))
         memset(taken.data, 0, size);
     if (opts && (opts->id || opts->name) && (status = alloc_key(pool, opts, &taken))) {
-        block_drop(pool, taken.rec, taken.index, rec_word(REC_OWNED, pool->self + 1, taken.generation));
+        own_drop(pool, taken.rec, taken.index, rec_word(REC_OWNED, pool->self + 1, taken.generation));
         return status;
     }
-    handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
+    handle_fill(pool, taken.index, taken.generation, taken.data, size, HANDLE_OWNER, out);
     if (opts && (opts->flags & (CUE_KEEP | CUE_MINE)))
         status = cue_block_publish(out, opts->flags & CUE_MINE);
     return status;
@@ -294,9 +337,9 @@ int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue
         return trail(CUE_EINVAL, "cue_block_alloc: no place for the result");
     bool waits = opts && opts->wait.ns > 0 && pool;
     int status = waits ? pool_wait_begin(pool) : pool_enter(pool);
-    if (__builtin_expect(!status && !opts && slab_fits(pool, size, 0) && !(pool->flags & CUE_READ_ONLY), 1) &&
+    if (__builtin_expect(!status && !opts && slab_fits(pool, size, 0) && !(pool->flags & (CUE_READ_ONLY | POOL_LIMITED)), 1) &&
         __builtin_expect(slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken), 1)) {
-        handle_owner(pool, taken.index, taken.generation, taken.data, size, out);
+        handle_fill(pool, taken.index, taken.generation, taken.data, size, HANDLE_OWNER, out);
         return 0;
     }
     memset(out, 0, sizeof *out);
@@ -518,7 +561,7 @@ static inline bool release_fast(const cue_block *b)
     uint32_t index = (uint32_t)b->priv[0];
     struct cue_pool *pool = &pool_table[(b->priv[0] >> 32) % POOLS_MAX];
     if (!(index & INDEX_R2) || b->priv[0] != handle_word(pool, index, HANDLE_OWNER) || b->priv[2] != fork_epoch ||
-        atomic_load_explicit(&pool->open, acquire) != 1)
+        atomic_load_explicit(&pool->open, acquire) != 1 || __builtin_expect(pool->quota != 0, 0))
         return false;
     uint64_t state = rec_word(REC_OWNED, pool->self + 1, b->priv[1]);
     if (!atomic_compare_exchange_strong_explicit(&pool->slab_records[index & ~INDEX_R2].state, &state, rec_word(REC_FREE, 0, b->priv[1] + 1), seq_cst,
@@ -556,7 +599,7 @@ int cue_block_release(cue_block *b)
         return 0;
     }
     status = owned_state(&ref, &state);
-    if (!status && !block_drop(ref.pool, ref.rec, ref.index, state))
+    if (!status && !own_drop(ref.pool, ref.rec, ref.index, state))
         status = trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
     handle_clear(b);
     return status;
@@ -577,7 +620,7 @@ int cue_block_free(cue_block *b)
     if (current && state & REC_REPLACING)
         directory_former_drop(ref.pool, ref.rec, ref.index, state);
     bool done = current && may && (rec_state(state) == REC_KEPT ? block_drop_kept(ref.pool, ref.rec, ref.index, ref.generation)
-                                                                : block_drop(ref.pool, ref.rec, ref.index, state));
+                                                                : own_drop(ref.pool, ref.rec, ref.index, state));
     if (!ref.owner) {
         lease_drop(ref.pool, ref.rec, ref.index, ref.generation);
     }
@@ -637,6 +680,33 @@ int cue_block_stat(const cue_block *b, cue_block_info *out)
         return 0;
     memset(out, 0, sizeof *out);
     return trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
+}
+
+/* pread() of the object, not the mapping: what is given back to the system meanwhile reads as zero and takes no memory. */
+int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, size_t size)
+{
+    int status = pool_enter(pool);
+    if (status)
+        return status;
+    if (!to && size)
+        return trail(CUE_EINVAL, "cue_block_read: no place for %zu bytes", size);
+    struct record *rec = id ? pool_record(pool, id_index(id)) : NULL;
+    uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0, capacity, used = rec ? rec_size(rec) : 0;
+    char *data;
+    if (!rec || !rec_live(state) || (uint32_t)rec_generation(state) != id_generation(id))
+        return trail(CUE_ESTALE, "pool %s has no block %llx", pool->name, (unsigned long long)id);
+    if (rec_state(state) != REC_KEPT && !(state & REC_PUBLISHED) && rec_party(state) != pool->self + 1)
+        return trail(CUE_EPERM, "block %llx of pool %s is not published", (unsigned long long)id, pool->name);
+    bool sane = pool_bytes(pool, id_index(id), &data, &capacity) && used <= capacity;
+    size_t want = sane && offset < used ? (used - offset < size ? (size_t)(used - offset) : size) : 0;
+    ssize_t got = want ? pread(pool->fd, to, want, (off_t)((uint64_t)(data - (char *)pool->header) + offset)) : 0;
+    atomic_thread_fence(acquire); /* the copy before the second look */
+    uint64_t again = atomic_load_explicit(&rec->state, acquire);
+    if (!rec_live(again) || rec_generation(again) != rec_generation(state))
+        return trail(CUE_ESTALE, "block %llx of pool %s went while it was read", (unsigned long long)id, pool->name);
+    if (!sane)
+        return trail(CUE_ECORRUPT, "block %llx of pool %s says it has %llu bytes", (unsigned long long)id, pool->name, (unsigned long long)used);
+    return got < 0 ? trail_errno("cannot read the object of pool %s", pool->name) : got;
 }
 
 struct next_search {

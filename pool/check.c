@@ -1,6 +1,6 @@
-/* Looking at the whole pool: counts for people, and the invariants.
+/* Looking at the whole pool: the invariants.
  *
- * Both walk the records, which are the only truth, while others go on working. A fault that only shows for a moment (a bit set
+ * A walk over the records, which are the only truth, while others go on working. A fault that only shows for a moment (a bit set
  * by an attacher that is about to take it back) is looked at again before it is reported.
  */
 #include "pool_private.h"
@@ -8,55 +8,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-struct tally {
-    cue_pool_info *info;
-};
-
-static int tally_record(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
-{
-    cue_pool_info *info = ((struct tally *)arg)->info;
-    uint64_t state = atomic_load_explicit(&rec->state, acquire), capacity;
-    char *data;
-    enum record_state is = rec_state(state);
-    if (is == REC_FREE || is == REC_SLAB || is == REC_TAIL)
-        return 0;
-    info->blocks++;
-    if (pool_bytes(pool, index, &data, &capacity))
-        info->used += capacity;
-    uint32_t type = atomic_load_explicit(&rec->type, relaxed); /* pairs with: the state word */
-    if (is == REC_KEPT && type < POOL_TYPE_SYSTEM)
-        info->kept++;
-    if (is == REC_SENT || is == REC_POSTED)
-        info->in_flight++;
-    return 0;
-}
-
-int cue_pool_stat(struct cue_pool *pool, cue_pool_info *out)
-{
-    if (!out)
-        return trail(CUE_EINVAL, "cue_pool_stat: no place for the result");
-    memset(out, 0, sizeof *out);
-    int status = pool_enter(pool);
-    if (status)
-        return status;
-    out->name = pool->name;
-    out->uid = pool->uid;
-    out->size = pool->data_bytes;
-    out->peak = atomic_load_explicit(&pool->header->peak, relaxed);     /* counts for people, as all below */
-    out->reaped = atomic_load_explicit(&pool->header->reaped, relaxed);
-    out->copied = atomic_load_explicit(&pool->copied, relaxed);
-    for (unsigned s = 0; s < pool->max_parties; s++) {
-        out->parties += party_state(atomic_load_explicit(&pool->parties[s].word, relaxed)) == PARTY_LIVE;
-        out->waiters += atomic_load_explicit(&pool->parties[s].waiting, relaxed) != 0;
-        out->failed += atomic_load_explicit(&pool->parties[s].failed, relaxed);
-    }
-    struct tally tally = { out };
-    pool_each_record(pool, tally_record, &tally);
-    return 0;
-}
-
-/* ---- invariants ---- */
 
 struct checking {
     void (*line)(void *arg, const char *fault);

@@ -69,6 +69,8 @@ static bool slot_take(struct cue_pool *pool, unsigned slot, const char *label)
     atomic_store_explicit(&party->start, process_start_time(getpid()), relaxed);
     atomic_store_explicit(&party->since_ns, (uint64_t)clock_ns(), relaxed);
     atomic_store_explicit(&party->waiting, 0, relaxed);
+    atomic_store_explicit(&party->quota, pool->quota, relaxed);
+    atomic_store_explicit(&party->failed, 0, relaxed);
     atomic_store_explicit(&party->uid, (uint32_t)geteuid(), relaxed);
     atomic_store_explicit(&party->gid, (uint32_t)getegid(), relaxed);
     if (label)

@@ -35,7 +35,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, INCARNATION_MASK = (1 << 20) - 1, OPEN_TRIES = 1000 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20, INCARNATION_MASK = (1 << 20) - 1, OPEN_TRIES = 1000 };
 
 struct cue_pool pool_table[POOLS_MAX];
 pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -58,11 +58,13 @@ static unsigned log2_of(uint64_t power)
     return (unsigned)__builtin_ctzll(power);
 }
 
-/* Everything that follows from the size. */
-static void plan(struct pool_header *h, uint64_t size, uint64_t keys, uint32_t max_parties)
+/* Everything that follows from the size, the number of allocations, and whether its pages are huge. */
+static void plan(struct pool_header *h, uint64_t size, uint64_t keys, uint32_t max_parties, uint64_t max_allocations, uint32_t flags)
 {
     h->magic = POOL_MAGIC;
     h->version = POOL_VERSION;
+    h->flags = flags;
+    h->max_allocations = max_allocations;
     h->data_bytes = round_up(size, POOL_GRANULE);
     h->granules = (uint32_t)(h->data_bytes >> POOL_GRANULE_SHIFT);
     h->max_parties = max_parties;
@@ -81,11 +83,12 @@ static void plan(struct pool_header *h, uint64_t size, uint64_t keys, uint32_t m
     h->parties_at = PAGE;
     h->extents_at = h->parties_at + POOL_MAX_PARTIES * sizeof(struct party);
     h->directory_at = round_up(h->extents_at + h->extents * sizeof(struct extent), PAGE);
-    h->events_at = round_up(h->directory_at + h->dir_slots * sizeof(uint64_t), PAGE);
+    h->places_at = round_up(h->directory_at + h->dir_slots * sizeof(uint64_t), PAGE);
+    h->events_at = round_up(h->places_at + limit_places_bytes(max_allocations), PAGE);
     h->meta_at = h->events_at + POOL_EVENTS * sizeof(struct pool_event);
     h->slab_records_at = round_up(h->meta_at + h->extents * h->meta_stride, PAGE);
     h->data_at = round_up(h->slab_records_at + h->data_bytes, UINT64_C(2) << 20);
-    h->object_bytes = h->data_at + ((uint64_t)h->extents << h->extent_shift);
+    h->object_bytes = h->data_at + round_up((uint64_t)h->extents << h->extent_shift, flags & CUE_HUGE ? HUGE_PAGE : PAGE);
 }
 
 static uint64_t geometry_checksum(const struct pool_header *h)
@@ -111,6 +114,10 @@ static void pool_use_map(struct cue_pool *pool, char *base, const struct pool_he
     pool->extents = (struct extent *)(void *)(base + h->extents_at);
     pool->directory = (_Atomic uint64_t *)(void *)(base + h->directory_at);
     pool->events = (struct pool_event *)(void *)(base + h->events_at);
+    pool->places = (_Atomic uint64_t *)(void *)(base + h->places_at);
+    pool->max_allocations = h->max_allocations;
+    pool->quota = h->quota;
+    pool->huge = h->flags & CUE_HUGE;
     pool->meta = base + h->meta_at;
     pool->slab_records = (struct record *)(void *)(base + h->slab_records_at);
     pool->data = base + h->data_at;
@@ -129,6 +136,17 @@ static void pool_use_map(struct cue_pool *pool, char *base, const struct pool_he
     pool->host = process_host();
     memcpy(pool->name, h->name, sizeof pool->name);
     pool->name[sizeof pool->name - 1] = 0;
+    atomic_store_explicit(&pool->next_place, 0, relaxed); /* private */
+    pool->owned = 0;
+    pool->flags |= pool->quota || pool->max_allocations ? POOL_LIMITED : 0;
+}
+
+/* This process limits itself further than the pool does. */
+static void use_own_quota(struct cue_pool *pool, const cue_pool_opts *opts)
+{
+    if (opts->quota && (!pool->quota || opts->quota < pool->quota))
+        pool->quota = opts->quota;
+    pool->flags |= pool->quota ? POOL_LIMITED : 0;
 }
 
 static int private_tables(struct cue_pool *pool)
@@ -199,11 +217,18 @@ static int object_make(struct cue_pool *pool, const struct pool_header *h, const
     char folder[POOL_PATH_BYTES];
     unsigned mode = opts->mode ? opts->mode : 0600;
     if (opts->flags & CUE_MEMFD)
-        return shm_make_memfd(h->name[0] ? h->name : "cuelight", h->object_bytes, &pool->fd);
+        return shm_make_memfd(h->name[0] ? h->name : "cuelight", h->object_bytes, mode, opts->flags & CUE_HUGE, &pool->fd);
     if (!opts->file)
         return shm_make(h->object_bytes, mode, &pool->fd);
     snprintf(folder, sizeof folder, "%s", pool->path);
-    return shm_make_in(dirname(folder), h->object_bytes, mode, &pool->fd);
+    int status = shm_make_in(dirname(folder), h->object_bytes, mode, &pool->fd);
+    if (!status && !(opts->flags & CUE_HUGE) != !shm_huge(pool->fd)) {
+        close(pool->fd);
+        pool->fd = -1;
+        status = opts->flags & CUE_HUGE ? trail(CUE_ENOSYS, "%s is not on a hugetlbfs: there are no huge pages for it", pool->path)
+                                        : trail(CUE_EINVAL, "%s is on a hugetlbfs: that goes with CUE_HUGE", pool->path);
+    }
+    return status;
 }
 
 static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_opts *opts)
@@ -214,10 +239,13 @@ static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_op
     int status = check_size(size_wanted(opts));
     if (status)
         return status;
-    plan(&plan_of, size_wanted(opts), opts->max_blocks, opts->max_parties ? opts->max_parties : POOL_MAX_PARTIES);
+    uint32_t flags = (opts->file ? CUE_PERSIST : opts->flags & CUE_PERSIST) | (opts->flags & CUE_HUGE);
+    plan(&plan_of, size_wanted(opts), opts->max_blocks, opts->max_parties ? opts->max_parties : POOL_MAX_PARTIES, opts->max_allocations, flags);
     plan_of.uid = opts->uid ? opts->uid : random_u64();
     plan_of.made_ns = (uint64_t)clock_ns();
-    plan_of.flags = opts->file ? CUE_PERSIST : opts->flags & CUE_PERSIST;
+    plan_of.made_boot = process_boot();
+    plan_of.quota = opts->quota;
+    plan_of.numa = opts->numa;
     snprintf(plan_of.name, sizeof plan_of.name, "%s", name ? name : "");
     plan_of.checksum = geometry_checksum(&plan_of);
     status = object_make(pool, &plan_of, opts);
@@ -227,6 +255,8 @@ static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_op
         return status;
     pool->object_bytes = plan_of.object_bytes;
     pool->header = base;
+    if (opts->numa && (status = shm_bind(base, plan_of.object_bytes, opts->numa - 1)))
+        return status;
     uint64_t tables = plan_of.directory_at + POOL_DIR_FIRST * sizeof(uint64_t);
     status = shm_populate(pool->fd, base, 0, tables);
     if (status)
@@ -234,9 +264,11 @@ static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_op
     memcpy(base, &plan_of, offsetof(struct pool_header, life));
     pool_use_map(pool, base, &plan_of);
     atomic_store_explicit(&pool->header->dir_top, 1, relaxed); /* nobody else can see it yet */
+    atomic_store_explicit(&pool->header->boot, plan_of.made_boot, relaxed);
     for (uint32_t n = 0; n < pool->nextents; n++)
         atomic_store_explicit(&pool->extents[n].largest, UINT32_MAX, relaxed);
     pool_count_present(pool, (int64_t)round_up(tables, PAGE));
+    use_own_quota(pool, opts);
     status = remember_object(pool);
     if (!status)
         status = private_tables(pool);
@@ -265,21 +297,22 @@ static int header_check(const struct pool_header *h, uint64_t bytes, const char 
         return trail(CUE_EVERSION, "%s has layout version %u (features %#x); this library knows %d", what, h->version, h->features, POOL_VERSION);
     struct pool_header again;
     memset(&again, 0, sizeof again);
-    if (h->checksum != geometry_checksum(h) || check_size(h->data_bytes) || h->max_parties == 0 || h->max_parties > POOL_MAX_PARTIES)
+    if (h->checksum != geometry_checksum(h) || check_size(h->data_bytes) || h->max_parties == 0 || h->max_parties > POOL_MAX_PARTIES ||
+        h->max_allocations > UINT32_MAX || h->flags & ~(uint32_t)(CUE_PERSIST | CUE_HUGE))
         return trail(CUE_ECORRUPT, "%s has a damaged header", what);
-    plan(&again, h->data_bytes, h->dir_slots / 2, h->max_parties);
+    plan(&again, h->data_bytes, h->dir_slots / 2, h->max_parties, h->max_allocations, h->flags);
     bool same = again.extent_shift == h->extent_shift && again.slab_shift == h->slab_shift && again.extents == h->extents && again.granules == h->granules &&
                 again.meta_stride == h->meta_stride && again.parties_at == h->parties_at && again.extents_at == h->extents_at &&
                 again.directory_at == h->directory_at;
     uint32_t levels;
     bool directory_sane = h->dir_levels >= 1 && h->dir_levels <= POOL_DIR_LEVELS && h->dir_slots >= POOL_DIR_FIRST &&
                           h->dir_slots <= directory_slots_for(UINT64_C(1) << 40, &levels);
-    bool ordered = h->directory_at <= h->events_at && h->events_at <= h->meta_at && h->meta_at <= h->slab_records_at && h->slab_records_at <= h->data_at &&
-                   h->data_at <= h->object_bytes && h->object_bytes <= bytes; /* so that no sum below wraps around */
-    if (!same || !directory_sane || !ordered || h->events_at - h->directory_at < h->dir_slots * sizeof(uint64_t) ||
-        h->meta_at - h->events_at != POOL_EVENTS * sizeof(struct pool_event) ||
+    bool ordered = h->directory_at <= h->places_at && h->places_at <= h->events_at && h->events_at <= h->meta_at && h->meta_at <= h->slab_records_at &&
+                   h->slab_records_at <= h->data_at && h->data_at <= h->object_bytes && h->object_bytes <= bytes; /* so that no sum below wraps around */
+    if (!same || !directory_sane || !ordered || h->places_at - h->directory_at < h->dir_slots * sizeof(uint64_t) ||
+        h->events_at - h->places_at < limit_places_bytes(h->max_allocations) || h->meta_at - h->events_at != POOL_EVENTS * sizeof(struct pool_event) ||
         h->slab_records_at - h->meta_at < h->extents * h->meta_stride || h->data_at - h->slab_records_at < h->data_bytes ||
-        h->object_bytes - h->data_at != (uint64_t)h->extents << h->extent_shift)
+        h->object_bytes - h->data_at != round_up((uint64_t)h->extents << h->extent_shift, h->flags & CUE_HUGE ? HUGE_PAGE : PAGE))
         return trail(CUE_ECORRUPT, "%s has a geometry that makes no sense", what);
     return 0;
 }
@@ -303,6 +336,31 @@ static int check_owner_of_object(const struct stat *info, const cue_pool_opts *o
     return trail(CUE_EPERM, "%s belongs to user %u; to open another user's pool give a mode with bits for others", what, (unsigned)info->st_uid);
 }
 
+static int forget_time(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    (void)pool, (void)index, (void)arg;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    if (rec_state(state) == REC_KEPT)
+        atomic_store_explicit(&rec->made_ns, 0, relaxed); /* a count for people */
+    return 0;
+}
+
+/* A pool in a file is there again after a reboot, with all that was published. Its parties of before are dead: the kernel holds no lock of
+ * theirs. What is left to do are times, which were of another clock. Killed in the middle: the next one begins again. */
+static void after_reboot(struct cue_pool *pool)
+{
+    uint64_t now = process_boot();
+    struct life_lock init;
+    if (!pool->persists || atomic_load_explicit(&pool->header->boot, acquire) == now || life_hold(pool->fd, LOCK_INIT, &init))
+        return; /* somebody is at it */
+    if (atomic_load_explicit(&pool->header->boot, acquire) != now) {
+        pool_reap(pool);
+        pool_each_record(pool, forget_time, NULL);
+        atomic_store_explicit(&pool->header->boot, now, release); /* !! */
+    }
+    life_release(&init);
+}
+
 /* Maps what `pool->fd` refers to and joins it. 1: it is dying, look again. */
 static int pool_enter_object(struct cue_pool *pool, const char *what, const cue_pool_opts *opts)
 {
@@ -320,6 +378,7 @@ static int pool_enter_object(struct cue_pool *pool, const char *what, const cue_
     pool_use_map(pool, base, &header);
     pool->device = info.st_dev;
     pool->inode = info.st_ino;
+    use_own_quota(pool, opts);
     status = private_tables(pool);
     if (status)
         return status;
@@ -332,8 +391,10 @@ static int pool_enter_object(struct cue_pool *pool, const char *what, const cue_
     status = party_join(pool, opts->label);
     if (status)
         return status;
-    if (atomic_load_explicit(&pool->header->life, seq_cst) == LIFE_RUNNING) /* pairs with: pool_vanish */
+    if (atomic_load_explicit(&pool->header->life, seq_cst) == LIFE_RUNNING) { /* pairs with: pool_vanish */
+        after_reboot(pool);
         return 0;
+    }
     party_leave(pool);
     return 1;
 }
@@ -661,6 +722,8 @@ int pool_forked(void)
         pool->caches = NULL;
         pool->life.page = NULL;
         extents_forget(pool);
+        lock_release(&pool->quota_lock); /* who held it is a thread of the parent's, and what is owned is, too */
+        pool->owned = 0;
         pool->waiters = NULL;
         atomic_store_explicit(&pool->watches, 0, relaxed); /* private */
         pthread_mutex_init(&pool->waiters_lock, NULL);
@@ -679,14 +742,20 @@ int pool_forked(void)
 
 static int check_pool_opts(const char *name, const cue_pool_opts *o)
 {
-    if (o->spare[0] | o->spare[1] | o->spare[2] | o->spare[3] | o->spare[4] | o->spare[5])
+    if (o->spare[0] | o->spare[1] | o->spare[2] | o->spare[3])
         return trail(CUE_EVERSION, "an option of cue_pool_open that this version does not know (spare words must be zero)");
     if (o->flags & ~(unsigned)(CUE_CREATE | CUE_ATTACH | CUE_PERSIST | CUE_READ_ONLY | CUE_MEMFD | CUE_HUGE))
         return trail(CUE_EINVAL, "unknown flags %#x for cue_pool_open", o->flags);
     if ((o->flags & CUE_CREATE) && (o->flags & (CUE_ATTACH | CUE_READ_ONLY)))
         return trail(CUE_EINVAL, "CUE_CREATE goes with neither CUE_ATTACH nor CUE_READ_ONLY");
-    if (o->flags & CUE_HUGE || o->numa)
-        return trail(CUE_ENOSYS, "pools on huge pages or on a NUMA node are not built yet");
+    if (o->flags & CUE_HUGE && !(o->flags & CUE_MEMFD) && !o->file && o->fd == 0)
+        return trail(CUE_ENOSYS, "there are no huge pages in %s: give CUE_MEMFD, or a `file` on a hugetlbfs", shm_directory());
+    if (o->numa && o->file)
+        return trail(CUE_EINVAL, "the pages of a file lie where the system's cache puts them: no NUMA node can be chosen for %s", o->file);
+    if (o->numa > SHM_NODES_MAX)
+        return trail(CUE_EINVAL, "NUMA node %u: at most %d", o->numa - 1, SHM_NODES_MAX - 1);
+    if (o->max_allocations > UINT32_MAX)
+        return trail(CUE_EINVAL, "%llu allocations: at most %u", (unsigned long long)o->max_allocations, UINT32_MAX);
     if ((o->fd > 0) + (o->file != NULL) + ((o->flags & CUE_MEMFD) != 0) > 1)
         return trail(CUE_EINVAL, "a pool is behind a descriptor, or in a file, or in a new memfd: one of them");
     if (o->flags & CUE_MEMFD && o->flags & (CUE_ATTACH | CUE_READ_ONLY | CUE_PERSIST))
@@ -857,5 +926,5 @@ int64_t cue_pool_trim(cue_pool *pool)
     int status = pool_enter(pool);
     if (!status && pool->flags & CUE_READ_ONLY)
         status = trail(CUE_EPERM, "pool %s is open read-only", pool->name);
-    return status ? status : extents_trim(pool);
+    return status ? status : pool->huge ? 0 : extents_trim(pool); /* a huge page goes only as a whole, and hardly one is ever free */
 }

@@ -24,6 +24,7 @@ enum {
     POOL_PATH_BYTES = 512,
     EXTENTS_HELD = 16    /* the most extents that a process allocates from at a time */
 };
+#define POOL_LIMITED (1u << 31) /* of cue_pool.flags, besides CUE_READ_ONLY …: it has a quota or max_allocations */
 
 struct held_extent; /* extent.c */
 struct slab_cache;  /* slab.c: what a thread holds of a pool */
@@ -43,7 +44,9 @@ struct cue_pool {
     unsigned extent_shift, slab_shift; /* bytes */
     uint32_t max_parties, dir_levels;
     uint64_t dir_slots;
-    bool persists;
+    _Atomic uint64_t *places;          /* limit.c */
+    uint64_t max_allocations;          /* 0: as many as fit */
+    bool persists, huge;
     unsigned slot;                     /* in the table of pools */
     uint32_t incarnation;              /* 20 bits, in every handle */
     int fd;
@@ -60,6 +63,7 @@ struct cue_pool {
     uint64_t lease_bit;  /* in lease[lease_word] */
     unsigned lease_word;
     struct life_lock life;
+    uint64_t quota;                    /* bytes that we may own; 0: no limit */
 
     /* private tables */
     _Atomic uint64_t *leases;                /* lease.c: generation and count a record */
@@ -73,6 +77,9 @@ struct cue_pool {
     struct lock extents_lock;                /* held, nheld and what they point to */
     struct slab_cache *caches;               /* of all threads; under registry_lock */
     _Atomic uint32_t dir_seed;
+    struct lock quota_lock;                  /* limit.c: owned, and taking and freeing what it counts */
+    uint64_t owned;                          /* limit.c: bytes that we own, or more */
+    _Atomic uint32_t next_place;             /* limit.c: where to look first; a hint */
     struct room_waiter *waiters;             /* room.c: our threads that wait, oldest first; under waiters_lock */
     pthread_mutex_t waiters_lock;
     _Atomic uint32_t pressure_seen;          /* of header->pressure, when this process last gave up what it held */

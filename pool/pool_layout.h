@@ -4,6 +4,7 @@
  *   parties    256 B   each: who is attached (party.c)
  *   extents    256 B   each: who may allocate there, what is present, what came back (extent.c)
  *   directory          keys to records (directory.c), four levels, each made present when the one before it is too full
+ *   places             only in a pool with max_allocations: a word for each allocation that may live (limit.c), present as needed
  *   events             what was published and freed, who came and went (events.c), present from the first watch on
  *   meta               an extent's records of granules (region R1) and heads of slabs, present from its first claim on
  *   slab records       region R2: a line for each 64 bytes of data, present only where a slab uses them
@@ -60,6 +61,7 @@ enum record_state {
 #define REC_TOPIC (UINT64_C(1) << 17)     /* look at the grant words too */
 #define REC_PUBLISHED (UINT64_C(1) << 18) /* OWNED, and found by its key */
 #define REC_REPLACING (UINT64_C(1) << 19) /* KEPT by the party: takes its key over from the block in `lane`, see directory.c */
+#define REC_LENT REC_REPLACING            /* OWNED: a message; its lane gets it back if the party dies with it (channels/redeliver.c) */
 #define REC_GENERATION_SHIFT 20
 #define REC_FLAGS (UINT64_C(15) << 16)
 
@@ -148,7 +150,7 @@ struct party {
     _Atomic uint32_t uid, gid;
     _Atomic uint64_t waiting;   /* ticket of its oldest thread that waits for room, 0: none; written by the party */
     _Atomic uint64_t waiting_ns; /* when that thread last looked; written by the party */
-    uint64_t spare;
+    _Atomic uint64_t quota;     /* bytes that it may own, 0: no limit; written by the joiner before LIVE */
     _Atomic uint64_t failed;    /* allocations that this slot's parties were refused; added to by the party */
     uint64_t counters[7];
     char label[POOL_NAME_BYTES];
@@ -215,11 +217,14 @@ struct pool_header {
     uint64_t meta_stride; /* bytes of an extent's part of the meta region */
     uint64_t dir_slots;
     uint64_t made_ns;
-    uint32_t flags; /* CUE_PERSIST … */
-    uint32_t spare0;
+    uint32_t flags; /* CUE_PERSIST, CUE_HUGE */
+    uint32_t numa;  /* 1 + node, 0: anywhere */
     char name[POOL_NAME_BYTES];
-    char boot[40];
-    uint64_t events_at; /* offset in the object */
+    uint64_t made_boot;       /* process_boot() of the maker: made_ns is a time of that boot */
+    uint64_t quota;           /* bytes that a party may own, 0: no limit */
+    uint64_t max_allocations; /* 0: no limit */
+    uint64_t places_at, events_at; /* offsets in the object */
+    uint64_t spare0;
     uint64_t checksum;
     uint64_t spare1[64 - 33];
     /* shared words, a line each */
@@ -232,6 +237,9 @@ struct pool_header {
     _Alignas(64) _Atomic uint64_t present;   /* bytes taken; added after shm_populate, a count for people */
     _Atomic uint64_t peak;                   /* the most of it */
     _Atomic uint64_t reaped;
+    _Atomic uint64_t boot;                   /* process_boot() in which all times are; changed under LOCK_INIT by the first one of a new boot */
+    _Alignas(64) _Atomic uint32_t places_top; /* places that are present: grows, after shm_populate */
+    _Atomic uint64_t claims;                  /* places that were ever taken: whoever found none looks again if it has grown */
     _Alignas(64) _Atomic uint32_t dir_version[POOL_DIR_VERSIONS]; /* futex: bit 0: somebody waits; the rest grows with each publish */
     _Alignas(64) _Atomic uint64_t watchers[2]; /* a bit for each party that reads events: set and cleared by it, or its reaper */
     _Atomic uint32_t events_present;           /* 1: the log is present; set once, release */

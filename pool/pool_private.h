@@ -98,10 +98,22 @@ void pool_count_present(struct cue_pool *pool, int64_t bytes);
 
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */
+/* room_wait, of which only `stop` makes an end before its time: asked after each nap and each signal. The place in the line is kept. */
+int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg, int (*stop)(void *arg),
+                     void *stop_arg);
 static inline bool room_awaited(struct cue_pool *pool)
 {
     return atomic_load_explicit(&pool->header->room, relaxed) & 1; /* a hint */
 }
+
+/* ---- limit.c ---- */
+int limit_place(struct cue_pool *pool, uint32_t index, uint64_t generation); /* in a pool with max_allocations: CUE_ELIMIT, CUE_ENOMEM */
+uint64_t limit_places_bytes(uint64_t max_allocations);
+/* In a pool with a quota, under quota_lock: may we own so much more? CUE_ELIMIT, CUE_ETOOBIG. */
+int quota_allows(struct cue_pool *pool, uint64_t room, size_t align);
+uint64_t quota_weight(struct cue_pool *pool, uint32_t index); /* what a block counts */
+void quota_gained(struct cue_pool *pool, uint32_t index);     /* a block became ours otherwise than by alloc */
+bool quota_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state); /* block_drop of one of ours */
 
 /* ---- slab.c ---- */
 int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out);

@@ -40,7 +40,8 @@ enum {
     CUE_PERSIST = 4,   /* stays when it is empty and unattached */
     CUE_READ_ONLY = 8, /* an observer: no leases, no lanes, not a party */
     CUE_MEMFD = 16,    /* a new pool that has no name: others get cue_pool_fd() by SCM_RIGHTS and open it with `fd` */
-    CUE_HUGE = 32      /* huge pages: CUE_ENOSYS, not built yet */
+    CUE_HUGE = 32      /* pages of 2 MiB: with CUE_MEMFD, or a `file` on a hugetlbfs. CUE_ENOSYS without them, CUE_ENOMEM when too few
+                          are free (vm.nr_hugepages). Trimming gives nothing back */
 };
 
 typedef struct cue_pool_opts {
@@ -50,11 +51,14 @@ typedef struct cue_pool_opts {
     uint32_t flags;       /* CUE_CREATE … */
     uint32_t mode;        /* permissions of a new pool; 0: 0600. Bits for others also allow to open another user's pool */
     uint32_t max_parties; /* processes at a time, at most 127; 0: 127 */
-    uint32_t numa;        /* 1 + node: CUE_ENOSYS, not built yet; 0: anywhere */
+    uint32_t numa;        /* 1 + the NUMA node that a new pool takes its memory from; 0: anywhere. CUE_EINVAL: there is no such node */
     const char *file;     /* back it with this file: stays until it is destroyed, also over a reboot (not over a power failure) */
     const char *label;    /* what tools call this party; NULL: the program's name */
     int32_t fd;           /* > 0: attach the pool behind this descriptor, which the caller keeps; the name may be NULL */
-    uint64_t spare[6];    /* zero */
+    uint64_t max_allocations; /* of a new pool: blocks that may live at a time, exactly; lanes and messages not counted. 0: as many as fit */
+    uint64_t quota; /* bytes that a party may own, rounded as they are allocated: of a new pool for each party; else for this one, if it is less.
+                       What was sent or published is owned no more; what is received counts, and is never refused. 0: no limit */
+    uint64_t spare[4]; /* zero */
 } cue_pool_opts;
 
 typedef struct cue_pool_info {
@@ -70,8 +74,36 @@ typedef struct cue_pool_info {
     uint64_t failed; /* allocations refused for want of room */
     uint64_t reaped; /* dead parties cleaned up after */
     uint64_t copied; /* payload bytes that this process copied for its callers: in messages sent as bytes, and in cue_block_copy */
-    uint64_t spare[7];
+    uint64_t taken;  /* shared memory that it takes now, its own tables included, bytes */
+    uint64_t free;   /* bytes in whole granules of 4 KiB that no block and no slab of small blocks uses, … */
+    uint64_t largest; /* … and the most of them in a row: 1 - largest / free is how fragmented the room is */
+    uint64_t max_allocations, quota; /* as it was made, and what this party may own; 0: no limit */
+    uint64_t spare[2];
 } cue_pool_info;
+
+/* One party, as it is now. */
+typedef struct cue_party_info {
+    uint32_t party;  /* its number, from 1 on */
+    int32_t pid;     /* in its own pid namespace */
+    uint32_t uid, gid;
+    uint64_t blocks; /* that it owns, those included that it has sent and nobody has received yet … */
+    uint64_t bytes;  /* … and their bytes, rounded as they were allocated */
+    uint64_t leases; /* blocks that it looks at */
+    uint64_t quota;  /* what it may own, bytes; 0: no limit */
+    uint64_t failed; /* allocations that it was refused */
+    uint64_t since_ns; /* CLOCK_MONOTONIC when it came */
+    uint32_t dead;     /* 1: and nobody has cleaned up after it yet */
+    uint32_t reserved;
+    char label[64];
+    uint64_t spare[4];
+} cue_party_info;
+
+/* All live blocks of a type. */
+typedef struct cue_type_info {
+    uint32_t type, reserved;
+    uint64_t blocks, kept, bytes; /* of which published; rounded as they were allocated */
+    uint64_t spare[4];
+} cue_type_info;
 
 /* Opens the pool `name` or makes it (1–63 of A–Z a–z 0–9 . _ -). One mapping and one party a process: opens are counted,
  * the last close ends the party. Without CUE_PERSIST an unattached pool vanishes once it holds no kept and no undelivered
@@ -100,6 +132,23 @@ CUE_API int cue_pool_check(cue_pool *pool, bool repair, void (*line)(void *arg, 
 
 /* Counts; walks the manifest: about 1 ns a record in use. */
 CUE_API int cue_pool_stat(cue_pool *pool, cue_pool_info *out);
+
+/* The parties, in order of their numbers: fills up to `n` rows, says how many parties there are. One walk over the manifest. */
+CUE_API int cue_pool_parties(cue_pool *pool, cue_party_info *rows, size_t n);
+
+/* Blocks by type, in order of type: fills up to `n` rows, says how many types there are. The library's own types, from 0x7fff0000 on,
+ * are among them. One walk over the manifest; takes process memory. CUE_ENOMEM. */
+CUE_API int cue_pool_types(cue_pool *pool, cue_type_info *rows, size_t n);
+
+/* Hands the pool to whoever is at the other end of a connected Unix socket (stream or seqpacket; a socketpair, too): its descriptor, for
+ * cue_pool_take there. The pool keeps its own. CUE_EPERM: that is another user's process, and the pool's mode gives others nothing.
+ * CUE_EINVAL: no connected Unix socket. */
+CUE_API int cue_pool_hand(cue_pool *pool, int socket);
+
+/* Waits for a pool that comes through a Unix socket, and opens it. Of the options CUE_READ_ONLY, quota and label count, and `mode`: bits for
+ * others allow it to come from another user. CUE_EEMPTY: none came in time. CUE_EPERM: another user is at the other end. CUE_ECLOSED.
+ * CUE_ECORRUPT: what came is no pool, or another one than its sender said. */
+CUE_API CUE_CHECKED int cue_pool_take(int socket, const cue_pool_opts *opts, cue_time wait, cue_pool **out);
 
 typedef struct cue_block {
     void *data;
@@ -186,6 +235,59 @@ CUE_API int cue_block_stat(const cue_block *b, cue_block_info *out);
 /* Looks at every live block of `type` (0: all) in turn without stopping anyone; start with *cursor = 0. 1: a block, 0: the
  * end. Each row is consistent; the whole is a moving picture. */
 CUE_API int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out);
+
+/* ---- budgets ----
+ *
+ * A BUDGET limits, exactly, what some blocks of a pool sum up to and how many they are. It is a kept block itself, found by its name
+ * and ended by cue_block_free. The blocks under it are kept, their types are the budget's own; each counts as its size rounded up to a
+ * power of two, one of 0 bytes as nothing. Whoever is killed in the middle, no budget stays short by it: who would be refused counts
+ * again first, which takes a walk over the records. */
+typedef struct cue_budget_opts {
+    uint64_t bytes;      /* what the blocks may sum up to */
+    uint64_t least;      /* what the smallest block counts: a power of two */
+    uint64_t max_blocks; /* that may live at a time; 0: no limit */
+    uint32_t type;       /* the blocks have the types type … type + 255, which nobody else may use in this pool */
+    uint32_t spare0;
+    uint64_t spare[4]; /* zero */
+} cue_budget_opts;
+
+typedef struct cue_budget_want {
+    uint32_t subtype;        /* 0–255: the block's type is the budget's plus this */
+    cue_time wait;           /* for room: in the order of arrival, as cue_block_alloc */
+    int (*stop)(void *arg);  /* asked while it waits, at least every 100 ms, and after each signal: nonzero ends the wait; NULL */
+    void *arg;
+    uint64_t spare[2]; /* zero */
+} cue_budget_want;
+
+typedef struct cue_budget_info {
+    uint64_t bytes, least, max_blocks; /* as it was made */
+    uint64_t used;                     /* bytes, as the blocks count; too high while somebody was killed and nobody was refused since */
+    uint64_t blocks, peak_blocks;      /* that live; the most that ever did */
+    uint32_t type;
+    uint64_t spare[4];
+} cue_budget_info;
+
+/* `out` is a view of the new budget. The pool should be larger than its budget, by what rounding and fragments take.
+ * CUE_EEXIST: the name is taken. CUE_ENOMEM. */
+CUE_API CUE_CHECKED int cue_budget_make(cue_pool *pool, const char *name, const cue_budget_opts *opts, cue_block *out);
+
+/* A view of a new kept block. CUE_ENOMEM: no room in the budget, or in the pool, in the time given. CUE_ETOOBIG: beyond the whole
+ * budget. CUE_ELIMIT: max_blocks live. CUE_EINTR: a signal, or `stop` said so. CUE_ETYPE: `budget` is none. */
+CUE_API CUE_CHECKED int cue_budget_alloc(const cue_block *budget, size_t size, const cue_budget_want *want, cue_block *out);
+
+/* As cue_block_free; its share of the budget is free at once, also while others still look at its bytes. CUE_ESTALE: it was freed
+ * before. CUE_ETYPE: the block is not under this budget. */
+CUE_API int cue_budget_free(const cue_block *budget, cue_block *b);
+
+CUE_API int cue_budget_stat(const cue_block *budget, cue_budget_info *out);
+
+/* Counts again now. 1: the counts were too high and were set right, 0: they were right, or too much went on to say. */
+CUE_API int cue_budget_settle(const cue_block *budget);
+
+/* For an observer, who can take no lease: copies up to `size` bytes from `offset` on of the block with this automatic id, then looks
+ * whether it was still that block. Bytes copied; 0: at its end. CUE_ESTALE: it is gone, and what was copied means nothing. CUE_EPERM: it is
+ * neither published nor ours. Makes a system call. */
+CUE_API int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, size_t size);
 
 /* The handle's content moves out; `b` is empty. */
 static inline cue_block cue_move(cue_block *b)

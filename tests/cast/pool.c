@@ -3,6 +3,7 @@
 
 #include <cuelight/pool.h>
 
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -278,5 +279,63 @@ int role_pool_forker(int argc, char **argv)
         return WIFEXITED(status) ? WEXITSTATUS(status) : 3;
     if (*(char *)kept.data != 4 || cue_block_release(&kept))
         return 4;
+    return 0;
+}
+
+int role_pool_taker(int argc, char **argv)
+{
+    cue_pool *pool;
+    cue_block b;
+    (void)argc, (void)argv;
+    if (cue_pool_take(CAST_FD, NULL, CUE_SEC(20), &pool))
+        return 1;
+    if (cue_block_alloc(pool, 5000, &(cue_block_opts){ .name = "taken", .flags = CUE_KEEP }, &b))
+        return 2;
+    cue_block_release(&b);
+    role_say('r');
+    role_hear();
+    cue_pool_close(pool);
+    return 0;
+}
+
+int role_pool_in_file(int argc, char **argv)
+{
+    cue_pool *pool;
+    cue_block b;
+    if (argc != 2 || cue_pool_open("archive", &(cue_pool_opts){ .size = 4 << 20, .file = argv[1] }, &pool))
+        return 1;
+    for (int i = 0; i < 20; i++)
+        if (cue_block_alloc(pool, (size_t)i * 3000, NULL, &b))
+            return 2;
+    if (cue_block_alloc(pool, 100, &(cue_block_opts){ .type = 3, .id = 5, .flags = CUE_MINE }, &b))
+        return 3;
+    if (cue_block_alloc(pool, 70000, &(cue_block_opts){ .type = 3, .id = 4 }, &b))
+        return 4;
+    memset(b.data, 77, b.size);
+    if (cue_block_publish(&b, 0))
+        return 5;
+    role_say('r');
+    role_hear();
+    return 0;
+}
+
+int role_pool_as_user(int argc, char **argv)
+{
+    cue_pool *pool;
+    cue_block b;
+    if (argc != 5 || setgroups(0, NULL) || setgid((gid_t)atoi(argv[3])) || setuid((uid_t)atoi(argv[2])))
+        return 1;
+    int status = cue_pool_open(argv[1], &(cue_pool_opts){ .flags = CUE_ATTACH, .mode = (uint32_t)strtoul(argv[4], NULL, 8) }, &pool);
+    if (status)
+        return -status;
+    if (cue_block_alloc(pool, 5000, NULL, &b) || cue_block_find(pool, (cue_key){ .name = "shared" }, CUE_NOW, &b))
+        return 2;
+    __atomic_fetch_add((char *)b.data, 1, __ATOMIC_SEQ_CST);
+    role_say('r');
+    role_hear();
+    if (cue_pool_check(pool, true, NULL, NULL))
+        return 3;
+    role_say('k');
+    role_hear();
     return 0;
 }

@@ -20,6 +20,9 @@
     X(pool_in_namespace, "POOL: owns blocks in a pid namespace of its own, says r; waits; n: it may not make one") \
     X(pool_by_fd, "gets a pool's descriptor over the socket, finds (1, 1) in it, frees it")    \
     X(pool_forker, "POOL: forks; the child uses inherited handles")                           \
+    X(pool_taker, "takes a pool from the socket, publishes (\"taken\") in it, says r, waits")   \
+    X(pool_in_file, "PATH: publishes and owns blocks in a pool in that file, says r, waits")  \
+    X(pool_as_user, "POOL UID GID MODE: adds 1 to the block \"shared\" as that user, says r; told, cleans up after the dead, says k; waits") \
     X(own_published, "POOL TYPE ID: publishes a block that stays its own, says r, waits")     \
     X(attach_desc, "HEX TEXT: attaches the block of a descriptor, says v; told, compares its text, releases") \
     X(nng_recv, "URL POOL: receives numbered blocks, marks them in the table, until told") \
