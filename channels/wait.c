@@ -95,7 +95,8 @@ static int sleep_on_words(const struct set *set, int64_t nap)
         if (!ch->ops->doze(ch, CUE_RECV, &on))
             break;
         words[dozing] = (struct futex_word){ on.word, on.value };
-        look_again = atomic_load_explicit(&ch->woken, seq_cst); /* pairs with: cue_channel_wake, cue_channel_close */
+        look_again = atomic_load_explicit(&ch->woken, seq_cst) ||  /* pairs with: cue_channel_wake */
+                     atomic_load_explicit(&ch->closing, seq_cst); /* pairs with: cue_channel_close */
     }
     if (dozing == set->n && !look_again) {
         before_sleep(set);
