@@ -85,7 +85,18 @@ static bool my_turn(struct cue_pool *pool, const struct room_waiter *me)
     return true;
 }
 
-static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg)
+struct asked {
+    int (*stop)(void *arg); /* or NULL: any signal ends the wait */
+    void *arg;
+};
+
+static bool stopped(const struct asked *asked, int woken)
+{
+    return asked->stop ? asked->stop(asked->arg) != 0 : woken == CUE_EINTR;
+}
+
+static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                        const struct asked *asked)
 {
     _Atomic uint32_t *room = &pool->header->room;
     for (;;) {
@@ -99,16 +110,22 @@ static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int
         int64_t nap = deadline_nap(deadline);
         if (nap <= 0)
             return trail(CUE_ENOMEM, "pool %s had no room in time", pool->name);
-        if (futex_wait(room, seen, nap) == CUE_EINTR)
+        if (stopped(asked, futex_wait(room, seen, nap)))
             return CUE_EINTR;
     }
 }
 
 int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg)
 {
+    return room_wait_asking(pool, deadline, try, arg, NULL, NULL);
+}
+
+int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg, int (*stop)(void *arg),
+                     void *stop_arg)
+{
     struct room_waiter me;
     waiter_enter(pool, &me);
-    int status = wait_in_line(pool, &me, deadline, try, arg);
+    int status = wait_in_line(pool, &me, deadline, try, arg, &(struct asked){ stop, stop_arg });
     waiter_leave(pool, &me);
     room_wake(pool); /* the next one's turn */
     return status;

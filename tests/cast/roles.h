@@ -20,6 +20,9 @@
     X(pool_in_namespace, "POOL: owns blocks in a pid namespace of its own, says r; waits; n: it may not make one") \
     X(pool_by_fd, "gets a pool's descriptor over the socket, finds (1, 1) in it, frees it")    \
     X(pool_forker, "POOL: forks; the child uses inherited handles")                           \
+    X(budget_worker, "POOL SEED: allocates and frees under the budget `b` until it is killed") \
+    X(budget_filler, "POOL BYTES: says r; told, allocates until the budget `b` is full, says k; waits") \
+    X(budget_waiter, "POOL BYTES: says r, waits for room under the budget `b`, says g when it has it; waits") \
     X(pool_taker, "takes a pool from the socket, publishes (\"taken\") in it, says r, waits")   \
     X(pool_in_file, "PATH: publishes and owns blocks in a pool in that file, says r, waits")  \
     X(pool_as_user, "POOL UID GID MODE: adds 1 to the block \"shared\" as that user, says r; told, cleans up after the dead, says k; waits") \
