@@ -134,11 +134,24 @@ static void check_owner(struct cue_pool *pool, struct checking *check, _Atomic u
         fault(check, "%s %u: its owner word makes no sense", what, number);
 }
 
+static void check_empty(struct cue_pool *pool, struct checking *check, uint32_t number)
+{
+    uint32_t first = number * granules_per_extent(pool);
+    _Atomic uint64_t *owner = &pool->extents[number].owner;
+    if (atomic_load_explicit(owner, acquire) != OWNER_EMPTY || !extent_meta_present(pool, number))
+        return;
+    for (uint32_t at = first; at < first + granules_per_extent(pool) && at < pool->granules; at++)
+        if (rec_state(atomic_load_explicit(&granule_record(pool, at)->state, acquire)) != REC_FREE &&
+            atomic_load_explicit(owner, acquire) == OWNER_EMPTY)
+            fault(check, "extent %u: granule %x is in use, and the extent says that it is empty", number, at);
+}
+
 static void check_owners(struct cue_pool *pool, struct checking *check)
 {
     unsigned shift = pool->extent_shift - pool->slab_shift;
     for (uint32_t n = 0; n < pool->nextents; n++) {
         check_owner(pool, check, &pool->extents[n].owner, "extent", n);
+        check_empty(pool, check, n);
         for (uint32_t slab = n << shift; extent_meta_present(pool, n) && slab < (n + 1) << shift && first_granule_of_slab(pool, slab) < pool->granules; slab++)
             check_owner(pool, check, &slab_head(pool, slab)->owner, "slab", slab);
     }

@@ -27,6 +27,10 @@
  * names, or while that generation is FREE and the claimer lives; otherwise anybody may take the extent: so neither a claimer
  * killed half-way nor a freer killed before it withdrew the claims leaves anything behind.
  *
+ * An owner word EMPTY says more than NONE: no granule is in use. That is a fact, not a hint: who writes it knows (it owns the extent
+ * and all of it is free, or it withdraws the claim of a run that covered all of it), and nobody changes a granule without
+ * changing that word first. So it is taken over without a look at the records, which makes long runs cheap: 1,024 lines an extent.
+ *
  * Crash points: killed as owner: the extent is adoptable, nothing else is known to nobody. Killed between the private bit and
  * the store: nothing has happened. Killed after the store: OWNED, recovery frees it.
  */
@@ -325,6 +329,16 @@ static void held_scan(struct cue_pool *pool, struct held_extent *held)
     }
 }
 
+static void held_all_free(struct held_extent *held)
+{
+    memset(held->free, 0, sizeof held->free);
+    memset(held->start, 0, sizeof held->start);
+    bits_set(held->free, 0, held->granules);
+    held->nfree = held->granules;
+    held->warm = held->looked = 0;
+    held->longs = 0;
+}
+
 static uint32_t held_longest(const struct held_extent *held)
 {
     uint32_t longest = 0;
@@ -342,7 +356,7 @@ static void held_give_up(struct cue_pool *pool, struct held_extent *held)
     struct extent *extent = &pool->extents[held->number];
     held_absorb(pool, held, false);
     atomic_store_explicit(&extent->largest, held_longest(held), relaxed); /* a hint */
-    atomic_store_explicit(&extent->owner, OWNER_NONE, release);           /* pairs with: extent_adopt */
+    atomic_store_explicit(&extent->owner, held->nfree == held->granules ? OWNER_EMPTY : OWNER_NONE, release); /* pairs with: extent_adopt */
     *held = pool->held[--pool->nheld];
 }
 
@@ -370,7 +384,10 @@ static struct held_extent *extent_adopt(struct cue_pool *pool, uint32_t number, 
     for (uint32_t w = 0; w < POOL_EXTENT_WORDS; w++) /* before the scan: a free after it leaves a new hint */
         if (atomic_load_explicit(&extent->returned[w], relaxed))
             atomic_exchange_explicit(&extent->returned[w], 0, acq_rel);
-    held_scan(pool, held);
+    if (owner == OWNER_EMPTY)
+        held_all_free(held);
+    else
+        held_scan(pool, held);
     return held;
 }
 
@@ -737,7 +754,7 @@ static void claims_withdraw(struct cue_pool *pool, uint32_t head)
         if (!owner_vacant(pool, owner))
             continue;
         atomic_store_explicit(&extent->largest, UINT32_MAX, relaxed); /* a hint */
-        cas(&extent->owner, &owner, OWNER_NONE);
+        cas(&extent->owner, &owner, OWNER_EMPTY); /* claimed when it was empty, and all of it for that run */
     }
     uint32_t tail = n * granules_per_extent(pool);
     if (n >= pool->nextents || !extent_meta_present(pool, n) || !run_tail_of(pool, tail, head))

@@ -167,6 +167,7 @@ enum { LOCK_INIT = 2 * 128 }; /* who may unlink the name */
 /* owner word: bits 0-3 kind | 4-15 party + 1 | 16-31 low bits of the party's epoch (CURSOR), of the head's generation (CLAIM)
  * | 32-63 head index (CLAIM) */
 enum owner_kind { OWNER_NONE = 0, OWNER_CURSOR = 1, OWNER_CLAIM = 2 };
+#define OWNER_EMPTY (UINT64_C(1) << 32) /* of an extent: NONE, and each of its granules is FREE */
 struct extent {
     _Atomic uint64_t owner;   /* CAS NONE or dead -> CURSOR; NONE by the owner, release */
     _Atomic uint64_t present; /* a bit for each 64th of its data that is reserved: set by its owner after shm_populate */
