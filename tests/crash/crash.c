@@ -424,6 +424,15 @@ static void all_room(struct stage *stage)
     static cue_block b[4096];
     uint32_t got = 0, all = stage->pool->granules;
     doing = "taking all room";
+    if (stage->max_allocations) { /* then as many as it may hold, and not one more */
+        while (got < 4096 && cue_block_alloc(stage->pool, 64, NULL, &b[got]) == 0)
+            got++;
+        if (got != stage->max_allocations)
+            wrong("%u of %llu allocations are possible", got, (unsigned long long)stage->max_allocations);
+        while (got > 0)
+            MUST(cue_block_release(&b[--got]));
+        return;
+    }
     slabs_give_up_thread(stage->pool);
     while (got < 4096 && cue_block_alloc(stage->pool, POOL_GRANULE, NULL, &b[got]) == 0)
         got++;
@@ -443,7 +452,8 @@ static void all_room(struct stage *stage)
 
 static void stage_open(struct stage *stage)
 {
-    int status = cue_pool_open(stage->pool_name, &(cue_pool_opts){ .size = stage->size }, &stage->pool);
+    cue_pool_opts opts = { .size = stage->size, .max_allocations = stage->max_allocations };
+    int status = cue_pool_open(stage->pool_name, &opts, &stage->pool);
     must_be(status, 0, "cue_pool_open");
     if (status)
         exit(1);
@@ -516,7 +526,7 @@ static void stage_begin(const struct op *op, struct stage *stage)
     static char name[64];
     static unsigned count;
     snprintf(name, sizeof name, "crash-%d-%u", (int)getpid(), count++);
-    *stage = (struct stage){ .pool_name = name, .size = op->size };
+    *stage = (struct stage){ .pool_name = name, .size = op->size, .max_allocations = op->max_allocations };
     alarm(SECONDS_A_POINT);
     doing = "setting up";
     stage_open(stage);

@@ -15,7 +15,7 @@
 
 struct stage {
     const char *pool_name;
-    uint64_t size;
+    uint64_t size, max_allocations;
     cue_pool *pool;     /* the driver's; NULL while it stays away */
     cue_block block[8]; /* what an operation's callbacks keep */
     uint64_t number[8];
@@ -34,6 +34,7 @@ struct victim {
 struct op {
     const char *name;
     uint64_t size;                          /* of the pool */
+    uint64_t max_allocations;               /* that it may hold */
     bool alone;                             /* the driver is no party of the pool while the victim runs */
     bool full;                              /* the pool is full: nobody can work on in it */
     void (*setup)(struct stage *stage);     /* driver, before the victim starts */

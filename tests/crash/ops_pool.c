@@ -3,9 +3,12 @@
 
 #include "pool/pool_private.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MEDIUM = 4 << 20, SMALL = 256 << 10, TYPE = 7, ID = 42 };
 
@@ -121,6 +124,24 @@ static void own_run(struct victim *me)
 static void own_long(struct victim *me)
 {
     alloc_long(me);
+}
+/* In the open slab of another thread of the same process, which lives on. */
+static _Noreturn void *alloc_and_stay(void *arg)
+{
+    struct victim *me = arg;
+    alloc_64(me);
+    atomic_store_explicit((_Atomic(void *) *)&me->other[0], me, memory_order_release);
+    for (;;)
+        pause();
+}
+static void own_of_a_thread(struct victim *me)
+{
+    pthread_t thread;
+    warm_up(me);
+    if (pthread_create(&thread, NULL, alloc_and_stay, me))
+        abort();
+    while (!atomic_load_explicit((_Atomic(void *) *)&me->other[0], memory_order_acquire))
+        sched_yield();
 }
 static void release_0(struct victim *me)
 {
@@ -441,6 +462,18 @@ static int level_whole(struct stage *stage)
     return -1;
 }
 
+/* The windows of every key are crowded with others'. */
+static void keep_in_a_crowd(struct stage *stage)
+{
+    fill_level(stage);
+    keep_64(stage);
+}
+static int crowd_whole(struct stage *stage)
+{
+    whole_64(stage);
+    return level_whole(stage);
+}
+
 /* ---- the pool itself ---- */
 
 static void join(struct victim *me)
@@ -497,6 +530,95 @@ static void resize(struct victim *me)
     CUE_MUST(cue_block_resize(&me->block[0], 10));
 }
 
+/* ---- limits ---- */
+
+enum { MOST = 20 };
+static void all_but_one(struct victim *me)
+{
+    warm_up(me);
+    for (int i = 2; i < MOST - 1; i++)
+        CUE_MUST(cue_block_alloc(me->pool, 64, NULL, &(cue_block){ 0 }));
+}
+static void one_too_many(struct victim *me)
+{
+    CUE_MUST(cue_block_alloc(me->pool, 64, NULL, &me->block[0]));
+    if (cue_block_alloc(me->pool, 64, NULL, &me->block[1]) != CUE_ELIMIT)
+        abort();
+}
+/* The driver has all of the first part of the table but one: the next but one makes it larger. */
+enum { PART = 512, PLACES = 1500 };
+static void fill_places(struct stage *stage)
+{
+    cue_block *b = calloc(PART, sizeof *b);
+    for (int i = 0; b && i < PART - 9; i++) /* what is tried meanwhile wants seven */
+        MUST(cue_block_alloc(stage->pool, 64, NULL, &b[i]));
+    stage->other[0] = b;
+}
+static void more_places(struct victim *me)
+{
+    for (int i = 0; i < 12; i++)
+        CUE_MUST(cue_block_alloc(me->pool, 64, NULL, &(cue_block){ 0 }));
+}
+static int places_back(struct stage *stage)
+{
+    cue_block *b = stage->other[0];
+    for (int i = 0; i < PART - 9; i++)
+        MUST(cue_block_release(&b[i]));
+    free(b);
+    return -1;
+}
+static void own_quota(struct victim *me)
+{
+    cue_pool_close(me->pool);
+    CUE_MUST(cue_pool_open(me->pool_name, &(cue_pool_opts){ .flags = CUE_ATTACH, .quota = 80 << 10 }, &me->pool));
+    warm_up(me);
+    alloc_run(me);
+    for (int i = 0; i < 3; i++) /* each is counted and given away again */
+        CUE_MUST(cue_block_alloc(me->pool, 20000, NULL, &me->block[1]) || cue_block_release(&me->block[1]));
+}
+static void to_the_quota(struct victim *me)
+{
+    CUE_MUST(cue_block_release(&me->block[0]));
+    CUE_MUST(cue_block_alloc(me->pool, 24576, NULL, &me->block[0]));
+    if (cue_block_alloc(me->pool, 64 << 10, NULL, &me->block[1]) != CUE_ELIMIT)
+        abort();
+}
+
+/* Waits for room that the driver, between, makes by and by; the wait itself must be cut, too. */
+static void fill_for_waiter(struct stage *stage)
+{
+    MUST(cue_block_alloc(stage->pool, stage->size, NULL, &stage->block[0]));
+}
+static void make_room(struct stage *stage)
+{
+    MUST(cue_block_release(&stage->block[0]));
+}
+static void alloc_waiting(struct victim *me)
+{
+    CUE_MUST(cue_block_alloc(me->pool, 20000, &(cue_block_opts){ .wait = CUE_SEC(5) }, &me->block[0]));
+}
+static void know_full(struct victim *me)
+{
+    if (cue_block_alloc(me->pool, 20000, NULL, &me->block[0]) != CUE_ENOMEM)
+        abort();
+    atomic_fetch_or(&me->pool->header->room, 1); /* somebody waits: the whole way of a waiter */
+}
+
+/* An observer holds nothing. */
+static void look_around(struct victim *me)
+{
+    cue_pool *pool;
+    cue_pool_info info;
+    char bytes[64];
+    cue_block_info row;
+    uint64_t cursor = 0;
+    CUE_MUST(cue_pool_open(me->pool_name, &(cue_pool_opts){ .flags = CUE_READ_ONLY }, &pool));
+    CUE_MUST(cue_pool_stat(pool, &info));
+    if (cue_block_next(pool, TYPE, &cursor, &row) != 1 || cue_block_read(pool, row.id, 0, bytes, sizeof bytes) != 64)
+        abort();
+    cue_pool_close(pool);
+}
+
 /* ---- recovery: the victim is the reaper, and what it reaps has one of everything ---- */
 
 static void leave_everything(struct victim *me)
@@ -551,6 +673,7 @@ const struct op ops_pool[] = {
     { .name = "alloc_long", .size = MEDIUM, .act = alloc_long },
     { .name = "alloc_long_warm", .size = MEDIUM, .prepare = warm_up, .act = alloc_long },
     { .name = "free_own", .size = MEDIUM, .prepare = own_64, .act = release_0 },
+    { .name = "free_thread", .size = MEDIUM, .prepare = own_of_a_thread, .act = release_0 },
     { .name = "free_own_run", .size = MEDIUM, .prepare = own_run, .act = release_0 },
     { .name = "free_own_long", .size = MEDIUM, .prepare = own_long, .act = release_0 },
     { .name = "free_other", .size = MEDIUM, .setup = keep_64, .prepare = find_it, .act = free_it, .verify = gone_64 },
@@ -605,6 +728,7 @@ const struct op ops_pool[] = {
       .verify = taken_over_in_view },
     { .name = "replace_nothing", .size = MEDIUM, .prepare = own_successor, .act = publish, .verify = key_published },
     { .name = "find", .size = MEDIUM, .setup = keep_64, .act = find_again, .verify = whole_64 },
+    { .name = "find_crowded", .size = MEDIUM, .setup = keep_in_a_crowd, .prepare = warm_up, .act = find_it, .verify = crowd_whole },
     { .name = "resize", .size = MEDIUM, .prepare = own_64, .act = resize },
     { .name = "trim", .size = MEDIUM, .prepare = use_and_free, .act = trim },
     { .name = "join", .size = MEDIUM, .prepare = leave, .act = join },
@@ -612,6 +736,23 @@ const struct op ops_pool[] = {
     { .name = "leave", .size = MEDIUM, .prepare = hold_much, .act = leave },
     { .name = "vanish", .size = SMALL, .alone = true, .prepare = create_and_hold, .act = leave },
     { .name = "destroy", .size = SMALL, .alone = true, .prepare = create_and_hold, .act = destroy, .verify = pool_again },
+    { .name = "alloc_place", .size = MEDIUM, .max_allocations = MOST + 7, .prepare = warm_up, .act = alloc_64 },
+    { .name = "alloc_last_place", .size = MEDIUM, .max_allocations = MOST, .full = true, .prepare = all_but_one, .act = one_too_many },
+    { .name = "alloc_more_places",
+      .size = MEDIUM,
+      .max_allocations = PLACES,
+      .setup = fill_places,
+      .prepare = warm_up,
+      .act = more_places,
+      .verify = places_back },
+    { .name = "alloc_quota", .size = MEDIUM, .prepare = own_quota, .act = to_the_quota },
+    { .name = "alloc_waiting",
+      .size = SMALL,
+      .setup = fill_for_waiter,
+      .prepare = know_full,
+      .between = make_room,
+      .act = alloc_waiting },
+    { .name = "observe", .size = MEDIUM, .setup = keep_64, .prepare = warm_up, .act = look_around, .verify = whole_64 },
     { .name = "reap", .size = MEDIUM, .setup = dead_with_everything, .between = and_now_kill_it, .act = reap_all, .verify = after_reaper },
     { .name = "_everything", .size = MEDIUM, .prepare = leave_everything, .act = trim },
     { 0 },
