@@ -330,18 +330,12 @@ static int alloc_checked(struct cue_pool *pool, size_t size, const cue_block_opt
     return status ? status : alloc_slow(pool, size, opts, out);
 }
 
-int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
+static __attribute__((noinline)) int alloc_entered(struct cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
 {
-    struct taken taken;
     if (!out)
         return trail(CUE_EINVAL, "cue_block_alloc: no place for the result");
     bool waits = opts && opts->wait.ns > 0 && pool;
     int status = waits ? pool_wait_begin(pool) : pool_enter(pool);
-    if (__builtin_expect(!status && !opts && slab_fits(pool, size, 0) && !(pool->flags & (CUE_READ_ONLY | POOL_LIMITED)), 1) &&
-        __builtin_expect(slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken), 1)) {
-        handle_fill(pool, taken.index, taken.generation, taken.data, size, HANDLE_OWNER, out);
-        return 0;
-    }
     memset(out, 0, sizeof *out);
     if (status)
         return status;
@@ -352,6 +346,22 @@ int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue
         pool_wait_end(pool);
     }
     return status;
+}
+
+/* The usual case: room is in this thread's slab, or in a run that was freed lately. */
+static inline bool alloc_fast(struct cue_pool *pool, size_t size, cue_block *out)
+{
+    struct taken taken;
+    if (!pool_entered(pool) || pool->flags & (CUE_READ_ONLY | POOL_LIMITED) ||
+        !(slab_fits(pool, size, 0) ? slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken) : run_take_fast(pool, size, &taken)))
+        return false;
+    handle_fill(pool, taken.index, taken.generation, taken.data, size, HANDLE_OWNER, out);
+    return true;
+}
+
+int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
+{
+    return __builtin_expect(!opts && out && alloc_fast(pool, size, out), 1) ? 0 : alloc_entered(pool, size, opts, out);
 }
 
 /* ---- the rest of a block's life ---- */
@@ -550,37 +560,40 @@ int cue_block_copy(const cue_block *from, cue_pool *to, const cue_block_opts *op
     return status;
 }
 
-static void handle_clear(cue_block *b)
+static inline void handle_clear(cue_block *b)
 {
-    memset(b, 0, sizeof *b);
+    b->data = NULL; /* word by word: a `rep stos` costs as much as the rest */
+    b->size = 0;
+    b->priv[0] = b->priv[1] = b->priv[2] = 0;
 }
 
-/* The usual case: a small block of ours that nobody was ever shown. One compare-and-swap, without a look before it. */
-static inline bool release_fast(const cue_block *b)
+/* The usual case: a block of ours that nobody was ever shown. One compare-and-swap, without a look before it. */
+static inline bool release_fast(cue_block *b)
 {
+    if (!b || !b->priv[0])
+        return false;
     uint32_t index = (uint32_t)b->priv[0];
     struct cue_pool *pool = &pool_table[(b->priv[0] >> 32) % POOLS_MAX];
-    if (!(index & INDEX_R2) || b->priv[0] != handle_word(pool, index, HANDLE_OWNER) || b->priv[2] != fork_epoch ||
-        atomic_load_explicit(&pool->open, acquire) != 1 || __builtin_expect(pool->quota != 0, 0))
+    if (b->priv[0] != handle_word(pool, index, HANDLE_OWNER) || b->priv[2] != fork_epoch || atomic_load_explicit(&pool->open, acquire) != 1 ||
+        pool->quota != 0 || (!(index & INDEX_R2) && index >= pool->granules))
         return false;
     uint64_t state = rec_word(REC_OWNED, pool->self + 1, b->priv[1]);
-    if (!atomic_compare_exchange_strong_explicit(&pool->slab_records[index & ~INDEX_R2].state, &state, rec_word(REC_FREE, 0, b->priv[1] + 1), seq_cst,
+    if (!atomic_compare_exchange_strong_explicit(&trusted_record(pool, index)->state, &state, rec_word(REC_FREE, 0, b->priv[1] + 1), seq_cst,
                                                  relaxed)) /* !! pairs with: bit_take */
         return false;
-    if (__builtin_expect(!slab_returned_here(pool, index), 0))
+    handle_clear(b);
+    if (!(index & INDEX_R2))
+        run_returned(pool, index);
+    else if (__builtin_expect(!slab_returned_here(pool, index), 0))
         slab_returned(pool, index);
     room_wake(pool);
     return true;
 }
 
-int cue_block_release(cue_block *b)
+static __attribute__((noinline)) int release_slow(cue_block *b)
 {
     struct block_ref ref;
     uint64_t state;
-    if (__builtin_expect(b && b->priv[0] && release_fast(b), 1)) {
-        handle_clear(b);
-        return 0;
-    }
     if (!b || !b->priv[0])
         return b ? 0 : trail(CUE_EINVAL, "no block given");
     unsigned slot = (unsigned)(b->priv[0] >> 32) & 0xff;
@@ -605,7 +618,12 @@ int cue_block_release(cue_block *b)
     return status;
 }
 
-int cue_block_free(cue_block *b)
+int cue_block_release(cue_block *b)
+{
+    return __builtin_expect(release_fast(b), 1) ? 0 : release_slow(b);
+}
+
+static __attribute__((noinline)) int free_slow(cue_block *b)
 {
     struct block_ref ref;
     int status = handle_open(b, &ref);
@@ -626,6 +644,11 @@ int cue_block_free(cue_block *b)
     }
     handle_clear(b);
     return done ? 0 : trail(CUE_ESTALE, "block %x of pool %s was freed before", ref.index, ref.pool->name);
+}
+
+int cue_block_free(cue_block *b)
+{
+    return __builtin_expect(release_fast(b), 1) ? 0 : free_slow(b);
 }
 
 /* ---- looking ---- */

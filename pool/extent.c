@@ -12,7 +12,8 @@
  * A run of 16 granules or more leaves no hint: there are at most 64 of them in an extent, so the owner looks at the records of
  * those that it handed out, which it has to fetch anyway before it uses them again. In a hand-over of long runs the line of
  * hints would otherwise go to the freer and back every few messages. Who frees asks the record for the length after its commit:
- * if it has another one by then, the owner has found the run already.
+ * if it has another one by then, the owner has found the run already. What came back is asked for seldom, when some runs are
+ * under way (take_unasked): one run that goes to and fro would cost the way there and back each time.
  *
  * The owner word: NONE -> CURSOR(me) by CAS; -> NONE by me, release. A dead owner's is taken over by CAS from the dead value,
  * and then the records say what is free: a live head covers its granules, everything else is free. Hints are emptied before that
@@ -41,7 +42,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONG_RUN = 16, LOOKS = 8 }; /* granules; in-use runs that a look for warm ones may meet */
+enum {
+    LONG_RUN = 16, /* granules */
+    LOOKS = 8,     /* runs still in use that a look for warm ones may meet */
+    UNASKED = 2048, /* granules to take before asking what came back */
+    CROWDED = 64   /* times not to look for one more extent after there was none */
+};
 static_assert(POOL_EXTENT_GRANULES / LONG_RUN <= 64, "a bit each");
 
 struct held_extent {
@@ -504,20 +510,28 @@ static int held_take(struct cue_pool *pool, struct held_extent *held, const stru
     return 0;
 }
 
+static inline bool warm_hand_out(struct cue_pool *pool, unsigned i, uint64_t count, const struct fresh *fresh, struct taken *out)
+{
+    struct warm_run run = pool->warm[i];
+    struct record *rec = granule_record(pool, run.granule);
+    uint64_t state = atomic_load_explicit(&rec->state, acquire); /* pairs with: block_drop */
+    if (run.count != count || rec_state(state) != REC_FREE)
+        return false;
+    pool->warm[i] = pool->warm[--pool->nwarm];
+    record_fill(rec, fresh, count);
+    atomic_store_explicit(&rec->state, rec_word(REC_OWNED, pool->self + 1, rec_generation(state)), release); /* !! */
+    *out = (struct taken){ rec, run.granule, rec_generation(state), pool->data + ((uint64_t)run.granule << POOL_GRANULE_SHIFT) };
+    return true;
+}
+
 static bool warm_take(struct cue_pool *pool, const struct wish *wish, uint32_t *granule)
 {
-    for (unsigned i = wish->make ? 0 : pool->nwarm; i-- > 0;) {
-        uint32_t at = pool->warm[i].granule;
-        struct record *rec = granule_record(pool, at);
-        uint64_t state = atomic_load_explicit(&rec->state, acquire); /* pairs with: block_drop */
-        if (pool->warm[i].count != wish->count || at % wish->align || rec_state(state) != REC_FREE)
-            continue;
-        pool->warm[i] = pool->warm[--pool->nwarm];
-        *granule = at;
-        record_fill(rec, wish->fresh, wish->count);
-        atomic_store_explicit(&rec->state, rec_word(REC_OWNED, pool->self + 1, rec_generation(state)), release); /* !! */
-        return true;
-    }
+    struct taken taken;
+    for (unsigned i = wish->make ? 0 : pool->nwarm; i-- > 0;)
+        if (pool->warm[i].granule % wish->align == 0 && warm_hand_out(pool, i, wish->count, wish->fresh, &taken)) {
+            *granule = taken.index;
+            return true;
+        }
     return false;
 }
 
@@ -527,6 +541,7 @@ static bool warm_refill(struct cue_pool *pool, const struct wish *wish)
 {
     if (pool->nwarm || wish->make)
         return false;
+    pool->unasked = 0;
     unsigned patience = wish->count >= LONG_RUN ? LOOKS : 0;
     for (unsigned n = pool->nheld; n-- > 0 && patience && pool->nwarm < WARM_RUNS;)
         held_look(pool, &pool->held[pool->looked++ % pool->nheld], &patience);
@@ -582,6 +597,34 @@ static int take_within_extent(struct cue_pool *pool, const struct wish *wish, ui
     for (int fresh_ones = 0; status > 0 && fresh_ones < (wish->present ? 1 : 2); fresh_ones++)
         status = adopt_and_take(pool, wish, fresh_ones, granule);
     return status;
+}
+
+/* Do the extents that we hold have fewer long runs than can be under way? */
+static bool few_longs(const struct cue_pool *pool)
+{
+    int longs = 0;
+    for (unsigned i = 0; i < pool->nheld; i++)
+        longs += __builtin_popcountll(pool->held[i].longs);
+    return longs < WARM_RUNS && pool->nheld < pool->held_max;
+}
+
+/* From what is free, without asking what came back: that lies in other CPUs' caches and is fetched eight runs at a time, which
+ * costs hardly more than one. So eight, or 8 MiB of them, are under way before we ask, in two extents if there are few in one. */
+static bool take_unasked(struct cue_pool *pool, const struct wish *wish, uint32_t *granule)
+{
+    uint32_t least = UNASKED / WARM_RUNS;
+    if (wish->make || wish->count > granules_per_extent(pool) || pool->unasked >= UNASKED)
+        return false;
+    pool->unasked += wish->count > least ? wish->count : least;
+    for (unsigned i = pool->nheld; i-- > 0;)
+        if (held_take(pool, &pool->held[i], wish, granule) == 0)
+            return true;
+    if (wish->count < LONG_RUN || !few_longs(pool) || (pool->crowded && pool->crowded--))
+        return false;
+    if (adopt_and_take(pool, wish, false, granule) == 0 || adopt_and_take(pool, wish, true, granule) == 0)
+        return true;
+    pool->crowded = CROWDED;
+    return false;
 }
 
 /* ---- runs longer than an extent ---- */
@@ -684,12 +727,23 @@ void pool_before_sleep(struct cue_pool *pool)
     room_wake(pool);
 }
 
+bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out)
+{
+    uint64_t count = (size + POOL_GRANULE - 1) >> POOL_GRANULE_SHIFT;
+    if (pool_under_pressure(pool))
+        return false;
+    lock_take(&pool->extents_lock);
+    bool taken = pool->nwarm && warm_hand_out(pool, pool->nwarm - 1, count, &(struct fresh){ .size = size }, out);
+    lock_release(&pool->extents_lock);
+    return taken;
+}
+
 static int take(struct cue_pool *pool, const struct wish *wish, uint32_t *granule)
 {
     if (pool_under_pressure(pool))
         extents_give_up(pool);
     lock_take(&pool->extents_lock);
-    if (warm_take(pool, wish, granule) || (warm_refill(pool, wish) && warm_take(pool, wish, granule))) {
+    if (warm_take(pool, wish, granule) || take_unasked(pool, wish, granule) || (warm_refill(pool, wish) && warm_take(pool, wish, granule))) {
         lock_release(&pool->extents_lock);
         return 0;
     }

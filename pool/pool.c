@@ -128,6 +128,7 @@ static void pool_use_map(struct cue_pool *pool, char *base, const struct pool_he
     pool->granules = h->granules;
     pool->extent_shift = h->extent_shift;
     pool->slab_shift = h->slab_shift;
+    pool->slab_most = slab_most(h->slab_shift);
     pool->max_parties = h->max_parties;
     pool->dir_levels = h->dir_levels;
     pool->dir_slots = h->dir_slots;

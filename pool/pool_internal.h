@@ -42,6 +42,7 @@ struct cue_pool {
     uint64_t object_bytes, data_bytes, meta_stride;
     uint32_t nextents, granules;
     unsigned extent_shift, slab_shift; /* bytes */
+    uint32_t slab_most;                /* bytes of the largest block that comes from a slab */
     uint32_t max_parties, dir_levels;
     uint64_t dir_slots;
     _Atomic uint64_t *places;          /* limit.c */
@@ -74,6 +75,7 @@ struct cue_pool {
         uint32_t granule, count;
     } warm[WARM_RUNS];                       /* extent.c: freed last, not yet part of the free ones; newest on top */
     unsigned nwarm, looked;                  /* extent.c: where in `held` the last look for warm runs ended */
+    unsigned unasked, crowded;               /* extent.c: granules taken since then; times not to look for another extent */
     struct lock extents_lock;                /* held, nheld and what they point to */
     struct slab_cache *caches;               /* of all threads; under registry_lock */
     _Atomic uint32_t dir_seed;
@@ -104,6 +106,12 @@ extern uint32_t fork_epoch;
 /* Loads one private word that a fork clears; a forked child first becomes a party of its own in every pool. */
 int pool_forked(void);
 extern _Atomic uint32_t *fork_mark;
+static inline bool pool_entered(const struct cue_pool *pool) /* the same without saying why not */
+{
+    return fork_mark && atomic_load_explicit(fork_mark, memory_order_relaxed) && pool &&
+           atomic_load_explicit(&pool->open, memory_order_relaxed) == 1 &&
+           atomic_load_explicit(&pool->header->life, memory_order_relaxed) != LIFE_GONE;
+}
 static inline int pool_enter(struct cue_pool *pool)
 {
     if (__builtin_expect(!fork_mark || !atomic_load_explicit(fork_mark, memory_order_relaxed), 0)) /* private word */

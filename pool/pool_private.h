@@ -96,6 +96,9 @@ struct held_extent *extents_table(void);              /* process memory for EXTE
 bool pool_under_pressure(struct cue_pool *pool);      /* somebody has missed room since we last gave up what we hold */
 void pool_count_present(struct cue_pool *pool, int64_t bytes);
 
+/* A block of whole granules that was freed lately, if the one that was freed last has the right size. */
+bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out);
+
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */
 /* room_wait, of which only `stop` makes an end before its time: asked after each nap and each signal. The place in the line is kept. */
@@ -116,6 +119,7 @@ void quota_gained(struct cue_pool *pool, uint32_t index);     /* a block became 
 bool quota_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state); /* block_drop of one of ours */
 
 /* ---- slab.c ---- */
+uint32_t slab_most(unsigned slab_shift); /* the largest size that comes from slabs of this size */
 int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out);
 void slab_returned(struct cue_pool *pool, uint32_t index);
 void slabs_give_up(struct cue_pool *pool);             /* all threads' cursors: at the last close */

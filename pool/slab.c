@@ -286,6 +286,14 @@ static __attribute__((noinline)) struct slab_cache *cache_make(struct cue_pool *
 
 /* ---- from outside ---- */
 
+uint32_t slab_most(unsigned slab_shift)
+{
+    unsigned class = SLAB_CLASSES - 1;
+    while (class && (uint64_t)slab_class_lines[class] * POOL_LINE * 8 > UINT64_C(1) << slab_shift)
+        class--;
+    return slab_class_lines[class] * (uint32_t)POOL_LINE;
+}
+
 int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out)
 {
     struct slab_cache *cache = cache_of(pool);

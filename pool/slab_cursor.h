@@ -50,8 +50,7 @@ static inline void cursor_add(struct slab_cursor *cursor, uint32_t word, uint64_
 
 static inline bool slab_fits(const struct cue_pool *pool, uint64_t room, size_t align)
 {
-    return room <= SLAB_LINES_MAX * POOL_LINE && align <= POOL_LINE &&
-           (uint64_t)slab_class_lines[slab_class_of_lines[(room + 63) / 64]] * POOL_LINE * 8 <= UINT64_C(1) << pool->slab_shift;
+    return room <= pool->slab_most && align <= POOL_LINE;
 }
 
 /* A block from this thread's open slab; false: it has none, or none with a free block. `room` fits, see slab_fits. */
