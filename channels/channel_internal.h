@@ -15,7 +15,7 @@
 /* ---- the URL, taken apart ---- */
 enum scheme { SCHEME_SHM = 0, SCHEME_IPC, SCHEME_TCP, SCHEME_TLS_TCP, SCHEME_WS, SCHEME_INPROC };
 
-enum { URL_WHERE_MAX = 256 };
+enum { URL_WHERE_MAX = 256, URL_TEXTS = 5, URL_TEXT_MAX = 256 };
 
 struct channel_url {
     enum scheme scheme;
@@ -23,6 +23,7 @@ struct channel_url {
     char name[POOL_NAME_BYTES]; /* shm: the lane's */
     char where[URL_WHERE_MAX];  /* others: all between :// and ?, checked for length only */
     char plain[URL_WHERE_MAX];  /* others: scheme://where, for trails and for the socket library */
+    char text[URL_TEXTS][URL_TEXT_MAX]; /* options that are texts: cue_channel_opts then points here */
 };
 
 /* Parses `url`; its options are written over `opts`, which the caller has filled from the struct. CUE_EINVAL, CUE_ENOSYS. */

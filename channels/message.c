@@ -345,10 +345,10 @@ void cue_msg_release(cue_msg *m)
 {
     if (!m)
         return;
-    if (m->block.priv[0] &&
-        (m->priv[0] || !m->priv[3] || !is_record_of(m->block.priv, m->priv[3]) || !easy_drop(m->block.priv, m->priv[3])))
+    uint64_t record = m->priv[3] & 1 ? 0 : m->priv[3]; /* odd: from a socket, see cue_msg_peer */
+    if (m->block.priv[0] && (m->priv[0] || !record || !is_record_of(m->block.priv, record) || !easy_drop(m->block.priv, record)))
         cue_block_release(&m->block);
-    if (m->priv[0] && (!m->priv[3] || !easy_drop(m->priv, m->priv[3]))) {
+    if (m->priv[0] && (!record || !easy_drop(m->priv, record))) {
         cue_block envelope = { .priv = { m->priv[0], m->priv[1], m->priv[2] } };
         cue_block_release(&envelope);
     }

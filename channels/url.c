@@ -8,10 +8,11 @@
 #include "base/shm.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHM = 1, SOCKET = 2, OPTION_TEXT_MAX = 64 };
+enum { SHM = 1, SOCKET = 2, OPTION_TEXT_MAX = URL_TEXT_MAX, OPTION_WORD_MAX = 64 };
 
 static const struct {
     const char *name;
@@ -21,7 +22,7 @@ static const struct {
     { "tls+tcp", SCHEME_TLS_TCP }, { "ws", SCHEME_WS },   { "inproc", SCHEME_INPROC },
 };
 
-enum reading { COUNT, SIZE, TIME, KIND, FULL, LATER };
+enum reading { COUNT, SIZE, TIME, KIND, FULL, TEXT, LATER };
 
 static const struct option {
     const char *name;
@@ -44,10 +45,11 @@ static const struct option {
     { "redeliver", SHM, COUNT, offsetof(cue_channel_opts, redeliver), 1000, NULL },
     { "dead", SHM, LATER, 0, 0, "queues" },
     { "history", SHM, COUNT, offsetof(cue_channel_opts, history), 1 << 20, NULL },
-    { "ca", SHM | SOCKET, LATER, 0, 0, "TLS" },
-    { "cert", SHM | SOCKET, LATER, 0, 0, "TLS" },
-    { "key", SHM | SOCKET, LATER, 0, 0, "TLS" },
-    { "server", SHM | SOCKET, LATER, 0, 0, "TLS" },
+    { "ca", SOCKET, TEXT, offsetof(cue_channel_opts, ca), 0, NULL },
+    { "cert", SOCKET, TEXT, offsetof(cue_channel_opts, cert), 0, NULL },
+    { "key", SOCKET, TEXT, offsetof(cue_channel_opts, key), 0, NULL },
+    { "server", SOCKET, TEXT, offsetof(cue_channel_opts, server), 0, NULL },
+    { "users", SOCKET, TEXT, offsetof(cue_channel_opts, users), 0, NULL },
 };
 enum { OPTIONS = sizeof options / sizeof *options };
 
@@ -119,7 +121,7 @@ static bool read_word(const char *text, const char *const words[], uint32_t *val
     return false;
 }
 
-static int option_set(const char *url, const struct option *option, const char *text, cue_channel_opts *opts)
+static int option_set(const char *url, const struct option *option, const char *text, struct channel_url *out, cue_channel_opts *opts)
 {
     static const char *const kinds[] = { "mailbox", "queue", "stream", "topic", NULL };
     static const char *const fulls[] = { "fail", "drop-new", "drop-old", NULL };
@@ -150,6 +152,13 @@ static int option_set(const char *url, const struct option *option, const char *
         if (!read_word(text, fulls, &opts->full))
             return trail(CUE_EINVAL, "%s: full=%s is none of fail drop-new drop-old", url, text);
         return 0;
+    case TEXT:
+        if (!*text)
+            return trail(CUE_EINVAL, "%s: %s= says nothing", url, option->name);
+        number = (option->at - offsetof(cue_channel_opts, ca)) / sizeof(char *); /* they stand side by side, from `ca` on */
+        snprintf(out->text[number], URL_TEXT_MAX, "%s", text);
+        *(const char **)(void *)field = out->text[number];
+        return 0;
     case LATER:
         break;
     }
@@ -172,7 +181,7 @@ static void names_of_options(int scheme, char *text, size_t bytes)
     }
 }
 
-static int option_read(const char *url, int scheme, const char *part, size_t length, cue_channel_opts *opts)
+static int option_read(const char *url, int scheme, const char *part, size_t length, struct channel_url *out, cue_channel_opts *opts)
 {
     char text[OPTION_TEXT_MAX + 1], allowed[160];
     const char *equals = memchr(part, '=', length);
@@ -182,17 +191,18 @@ static int option_read(const char *url, int scheme, const char *part, size_t len
     text[length] = 0;
     text[equals - part] = 0;
     for (unsigned i = 0; i < OPTIONS; i++)
-        if ((options[i].schemes & scheme) && strcmp(text, options[i].name) == 0)
-            return option_set(url, &options[i], text + (equals - part) + 1, opts);
+        if ((options[i].schemes & scheme) && strcmp(text, options[i].name) == 0 &&
+            (options[i].reading == TEXT || length <= OPTION_WORD_MAX))
+            return option_set(url, &options[i], text + (equals - part) + 1, out, opts);
     names_of_options(scheme, allowed, sizeof allowed);
     return trail(CUE_EINVAL, "%s: no option \"%s\" for this scheme; there are: %s", url, text, allowed);
 }
 
-static int options_read(const char *url, int scheme, const char *at, cue_channel_opts *opts)
+static int options_read(const char *url, int scheme, const char *at, struct channel_url *out, cue_channel_opts *opts)
 {
     while (*at) {
         size_t length = strcspn(at, "&");
-        int status = option_read(url, scheme, at, length, opts);
+        int status = option_read(url, scheme, at, length, out, opts);
         if (status)
             return status;
         at += length;
@@ -252,5 +262,5 @@ int url_parse(const char *url, struct channel_url *out, cue_channel_opts *opts)
     }
     if (where[length] == '?' && !where[length + 1])
         return trail(CUE_EINVAL, "%s: ends with ?", url);
-    return where[length] ? options_read(url, mask, where + length + 1, opts) : 0;
+    return where[length] ? options_read(url, mask, where + length + 1, out, opts) : 0;
 }

@@ -480,8 +480,14 @@ Test(nng_lane, what_makes_no_sense_is_refused_with_a_trail)
         { "ipc://x?full=drop-old", CUE_SEND, CUE_ENOSYS },
         { "ipc://x?depth=2M", CUE_SEND, CUE_EINVAL },
         { "ipc://x?max=2G", CUE_SEND, CUE_ETOOBIG },
-        { "tls+tcp://127.0.0.1:1", CUE_SEND, CUE_ENOSYS },
-        { "ws://127.0.0.1:1/x", CUE_SEND, CUE_ENOSYS },
+        { "tls+tcp://127.0.0.1:1", CUE_SEND, CUE_EINVAL },
+        { "tls+tcp://127.0.0.1:1?ca=/nowhere&cert=/nowhere&key=/nowhere", CUE_SEND, CUE_ENOENT },
+        { "tls+tcp://127.0.0.1:1?ca=/dev/null&cert=/dev/null&key=/dev/null", CUE_SEND, CUE_EINVAL },
+        { "ws://localhost", CUE_SEND, CUE_EINVAL },
+        { "tcp://127.0.0.1:1?ca=x", CUE_SEND, CUE_EINVAL },
+        { "tcp://127.0.0.1:1?users=any", CUE_SEND, CUE_EINVAL },
+        { "ipc://x?users=root", CUE_SEND, CUE_EINVAL },
+        { "ipc://x?users=", CUE_SEND, CUE_EINVAL },
         { "tcp://", CUE_SEND, CUE_EINVAL },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -1,4 +1,5 @@
-/* Where a socket is: from ipc://PATH, ipc://NAME, ipc://@NAME, tcp://HOST:PORT, inproc://NAME to what NNG takes.
+/* Where a socket is: from ipc://PATH, ipc://NAME, ipc://@NAME, tcp://HOST:PORT, tls+tcp://HOST:PORT, ws://HOST:PORT/PATH,
+ * inproc://NAME to what NNG takes.
  *
  * A name without a slash lies in the folder for sockets: $CUE_DIR, else $XDG_RUNTIME_DIR/cuelight, else /tmp/cuelight-UID. It is
  * made with mode 0700, and refused if it belongs to another user or others may write to it: who may replace a socket's file may
@@ -64,12 +65,14 @@ int socket_address(struct socket_lane *lane, const struct channel_url *url)
     case SCHEME_IPC:
         return ipc_address(lane, url->where);
     case SCHEME_TCP:
-    case SCHEME_INPROC:
-        if (!url->where[0])
-            return trail(CUE_EINVAL, "%s: nothing behind ://", url->plain);
-        snprintf(lane->url, sizeof lane->url, "%s", url->plain);
-        return 0;
+    case SCHEME_TLS_TCP:
+    case SCHEME_WS:
+        if (!strrchr(url->where, ':'))
+            return trail(CUE_EINVAL, "%s: HOST:PORT must follow ://", url->plain);
+        break;
     default:
-        return trail(CUE_ENOSYS, "%s: tls+tcp:// and ws:// are not built in", url->plain);
+        break;
     }
+    snprintf(lane->url, sizeof lane->url, "%s", url->plain);
+    return 0;
 }

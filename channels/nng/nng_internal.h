@@ -1,35 +1,43 @@
 /* Socket lanes, by NNG: what the two ends share.
  *
- * A receiver listens (NNG's pull), senders dial (push). The sending end (send.c) batches messages, the receiving end (recv.c)
- * hands them out; packets are wire.h's. Acknowledgements go back through a cell in the sender's pool (cell_layout.h): both ends
- * must be able to map it. A receiver that cannot takes nothing, and says why.
+ * A receiver listens, senders dial. Both use NNG's pair1; the receiver's is polyamorous: any number of senders, each message says
+ * from which connection it came. The sending end (send.c, encode.c, back.c) batches messages, the receiving end (recv.c,
+ * transfer.c) hands them out; packets are wire.h's. There are two kinds of receivers:
  *
- * THE LEDGER. A block that is moved is not in the message: the message names it. On its way its record is SENT by the sender with
+ * NEAR: it can map the sender's pool. It gets descriptors, and acknowledges through a cell in that pool (cell_layout.h).
+ * FAR: it cannot (another host, another /dev/shm, no permission, another pool of that name). It gets the bytes of the blocks, in
+ * pieces of at most CHUNK_BYTES, into its own pool, and acknowledges through NNG: on a second connection, the sender's back
+ * connection, see back.c for why. The sender does not know beforehand which it is: it says hello, and who answers how decides.
+ *
+ * THE LEDGER. A block that is moved is not in the message to a near receiver: the message names it. On its way its record is SENT
+ * by the sender with
  *   lane  LANE_SOCKET
  *   next  the low half of the sending channel's random id
  *   seq   the low half of the message's number
  * and the receiver takes it over with one CAS SENT(sender) -> OWNED(receiver). That CAS is the delivery: whatever a connection
  * does, it happens at most once, and the sender can see in the record whether it has happened. next and seq tell this sending
- * from an earlier one of the same block.
+ * from an earlier one of the same block. Before its bytes go to a far receiver, the record gets another `next` (ledger_carry), so
+ * that no near one that is late can take it: what is delivered then is the copy, and the block is freed when it was acknowledged.
  *
  * WHAT IS PROMISED, whoever is killed or disconnected:
- *   - a moved block is delivered exactly once; or is freed, and counted as `dropped` by a receiver that found it gone, as
- *     `returned` by a sender that took it back when it closed. With a sender that dies its blocks in flight go at once.
+ *   - a moved block is delivered to a near receiver exactly once; or is freed, and counted as `dropped` by a receiver that found it
+ *     gone, as `returned` by a sender that took it back when it closed. With a sender that dies its blocks in flight go at once.
  *   - messages are handed out in the order in which they were sent, by each receiver.
- *   - a message of bytes alone is kept by the sender until it is acknowledged, and sent again on the next connection. One
- *     receiver hands it out once; a receiver that was killed before it acknowledged may have handed it out, and then its
- *     successor does so again. With a sender that is killed its unacknowledged bytes are gone.
+ *   - bytes, of a message or of a block to a far receiver, are kept by the sender until they are acknowledged, and sent again on
+ *     the next connection. One receiver hands them out once; a receiver that was killed before it acknowledged may have handed
+ *     them out, and then its successor does so again. With a sender that is killed what it had not got acknowledged is gone.
  *   - what is missing in the sequence of a sender is counted as `gaps`.
  */
 #ifndef NNG_INTERNAL_H
 #define NNG_INTERNAL_H
 
+#include "base/atomic.h"
 #include "cell_layout.h"
 #include "channels/channel_internal.h"
 #include "wire.h"
 
 #include <nng/nng.h>
-#include <stdatomic.h>
+#include <nng/supplemental/tls/tls.h>
 #include <sys/types.h>
 
 enum {
@@ -44,7 +52,11 @@ enum {
     HELLO_AGAIN_NS = 200 * 1000 * 1000, /* a sender that hears nothing says hello again */
     PACKETS_BUFFERED = 16,              /* in NNG, on either side */
     RECONNECT_MIN_MS = 10,
-    RECONNECT_MAX_MS = 50
+    RECONNECT_MAX_MS = 50,
+    CHUNK_BYTES = 256 * 1024,         /* of a block, in a packet */
+    CARRY_WHOLE = BATCH_BYTES / 2,    /* a block of at most so many bytes goes in its item */
+    CONNECTIONS_MAX = 4096,           /* to one receiver; more are refused */
+    USERS_MAX = 16
 };
 
 /* What both ends begin with. */
@@ -56,6 +68,12 @@ struct socket_lane {
     char path[SOCKET_PATH_MAX];                /* of the socket's file; abstract ones begin with a zero byte; "": no ipc */
     uint64_t max;
     uint32_t type; /* 0: any */
+    uid_t users[USERS_MAX]; /* ipc: whose processes may be the other end */
+    unsigned nusers;
+    bool any_user;
+    int (*admit)(void *arg, const cue_peer *who);
+    void *admit_arg;
+    nng_tls_config *tls; /* tls+tcp */
     _Atomic uint32_t closing;
     _Atomic uint32_t inside; /* threads in a call */
     /* exit() without close: ends the threads of ours that touch the pool, which leaves next */
@@ -86,8 +104,34 @@ static inline void socket_leave(struct socket_lane *lane)
 /* Rings an eventfd; empties it, true if it was rung. Async-signal-safe. */
 void event_ring(int fd);
 bool event_take(int fd);
-/* Refuses peers of other users where the kernel says who they are; NNG calls it before a pipe is used. */
-bool socket_admits(const struct socket_lane *lane, nng_pipe pipe);
+/* What both sockets of a lane are set to, before they are used. */
+void socket_limits(nng_socket sock, size_t largest);
+/* The largest packet with such messages. */
+static inline size_t packet_max(uint64_t message_max)
+{
+    return (size_t)(message_max > CHUNK_BYTES ? message_max : CHUNK_BYTES) + PACKET_SLACK;
+}
+
+/* ---- peer.c: who the other end is ---- */
+/* From the options: users, admit. CUE_EINVAL. */
+int peer_options(struct socket_lane *lane, const struct channel_url *url, const cue_channel_opts *opts);
+/* Refuses connections of other users where the kernel says who they are, of the unverified where TLS does, and whom the
+ * application does not admit. NNG calls it before a pipe is used, on a thread of its own. */
+bool peer_admitted(const struct socket_lane *lane, nng_pipe pipe);
+/* Remembers who is at the other end, for cue_msg_peer: a word for cue_msg.priv[3]. */
+uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host, uint32_t party);
+
+/* ---- tls.c ---- */
+/* Loads the certificates of a tls+tcp lane. CUE_ENOSYS, CUE_EINVAL, CUE_ENOENT, CUE_EPERM. */
+int tls_load(struct socket_lane *lane, const struct channel_url *url, const cue_channel_opts *opts, bool receiver);
+/* Connects once, to hear what the other end says of our certificate and what we say of its: an error of NNG's if one is refused,
+ * else 0, also if nobody is there. At most `ms`. */
+int tls_ask(const struct socket_lane *lane, int ms);
+/* Says so: CUE_EPERM. */
+int tls_refused(const struct socket_lane *lane, int nng_error);
+/* TLS for a dialer (or a listener) that was created and not started. An error of NNG's. */
+int tls_dialer(const struct socket_lane *lane, nng_dialer dialer);
+int tls_listener(const struct socket_lane *lane, nng_listener listener);
 /* Whether this NNG's listeners need guard.c: 1.6 has the fix. */
 bool nng_needs_guard(void);
 
@@ -101,9 +145,14 @@ struct in_flight {
     uint32_t index;
     uint64_t generation;
     uint32_t channel, number; /* low halves */
+    bool far;                 /* for nobody to claim: `next` is ~channel */
 };
 /* OWNED(me) -> SENT(me). CUE_ESTALE, CUE_ENOTOWNER. */
 int ledger_send(cue_pool *pool, const struct block_ref *ref, uint64_t channel, uint64_t number, struct in_flight *out);
+/* SENT(me) -> SENT(me) for nobody else to claim (`far`), or for its receiver again. false: it was taken over. */
+bool ledger_carry(cue_pool *pool, struct in_flight *block, bool far);
+/* Its bytes, while it is pending. */
+bool ledger_bytes(cue_pool *pool, const struct in_flight *block, const char **data, uint64_t *size);
 /* Has nobody taken it over yet? */
 bool ledger_pending(cue_pool *pool, const struct in_flight *block);
 /* SENT(me) -> freed; false if it was taken over meanwhile. */

@@ -2,24 +2,18 @@
  *
  * The thread that receives does all the work: it takes a packet from NNG, hands out its messages one by one, and acknowledges
  * when the packet is used up. A moved block is claimed when its message is handed out, not before, so that what a killed
- * receiver had not yet come to is still its sender's.
+ * receiver had not yet come to is still its sender's. Who the senders are and what they are told is in peers.c, blocks that come
+ * in chunks are put together in transfer.c.
  *
- * A PEER is a sending channel, known by the random id of its hello; it stays known after its connection has gone, so that what it
- * sends again is told from what it has not sent yet. `expected` is the number of its next message. A peer beyond the table pushes
- * out the one that was silent longest; if that lives, it hears nothing, says hello again and goes on.
- *
- * BEFORE A CONNECTION IS CLOSED while it may carry something (at close, and when the guard makes the listener anew), its sender
- * is told to stop, see cell_layout.h for why. For the same reason nobody is thrown out here: what makes no sense is counted and
- * forgotten.
- *
- * What comes through a socket is checked: form (wire.c), pool and cell, record, generation, owner (ledger.c).
+ * What comes through a socket is checked: form (wire.c), pool and cell (peers.c), record, generation, owner (ledger.c), sizes and
+ * offsets (transfer.c). What makes no sense is counted and forgotten, and so is who sent it; a connection that goes on like that
+ * is closed. Nothing is lost by it: an honest sender connects again and sends again.
  */
-#include "nng_internal.h"
+#include "receiver.h"
 
 #include "base/process.h"
 #include "serial/serial_internal.h"
 
-#include <cuelight/serial.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -27,204 +21,29 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define relaxed memory_order_relaxed
-
-enum { PEERS_MAX = 256, BYE_NS = 50 * 1000 * 1000 };
-
-struct peer {
-    uint64_t channel;  /* 0: free */
-    uint64_t expected; /* read and written only by the thread that receives */
-    uint64_t acked;
-    uint32_t incarnation;
-    uint32_t cell;
-    uint64_t cell_generation;
-    cue_pool *pool; /* where its blocks and its cell are */
-    uint64_t used;  /* when, in packets */
-};
-
-struct receiver {
-    struct socket_lane lane;
-    int recv_fd; /* NNG's, to poll; never read */
-    int wake_fd; /* an eventfd: cue_channel_wake, and closing */
-    struct guard *guard;
-    pthread_t thread; /* if there is a guard */
-    int stop_fd;
-    _Atomic int32_t pipes; /* connections; counted by NNG's callbacks */
-    pthread_mutex_t lock;  /* for the peers: they change only under it, but for `expected` and `used` */
-
-    /* by the thread that receives */
-    struct peer peers[PEERS_MAX];
-    nng_msg *packet; /* being handed out, NULL: none */
-    struct peer *from;
-    struct cursor at;
-    uint64_t number; /* of the message at `at` */
-    uint32_t left;   /* messages in it */
-    uint32_t unacknowledged;
-    uint64_t stranger; /* a channel whose pool we cannot look into, as was said already */
-
-    struct {
-        _Atomic uint64_t packets, received, bytes, copied, dropped, gaps, corrupt, left; /* written by that thread, read by stat */
-    } count;
-};
+enum { LIES_MAX = 128, IDLE_LOOK_NS = 1000 * 1000 * 1000 };
 
 const size_t receiver_bytes = sizeof(struct receiver);
-
-static void add(_Atomic uint64_t *count, uint64_t n)
-{
-    atomic_store_explicit(count, atomic_load_explicit(count, relaxed) + n, relaxed); /* one writer, for people */
-}
 
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
     struct receiver *r = arg;
-    if (event == NNG_PIPE_EV_ADD_PRE && !socket_admits(&r->lane, pipe))
+    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    switch (event) {
+    case NNG_PIPE_EV_ADD_PRE:
+        if (peer_admitted(&r->lane, pipe) && atomic_load_explicit(&r->pipes, relaxed) < CONNECTIONS_MAX)
+            return;
+        atomic_fetch_add_explicit(&r->unwelcome, 1, relaxed); /* for people */
         nng_pipe_close(pipe);
-    else if (event == NNG_PIPE_EV_ADD_POST)
+        return;
+    case NNG_PIPE_EV_ADD_POST:
         atomic_fetch_add_explicit(&r->pipes, 1, relaxed); /* looked at by the guard, who is in no hurry */
-    else if (event == NNG_PIPE_EV_REM_POST)
+        return;
+    default:
         atomic_fetch_sub_explicit(&r->pipes, 1, relaxed);
-}
-
-/* ---- the cell of a peer ---- */
-
-/* A lease on it. The type and the id keep a hello that lies from making us write into somebody's block. */
-static struct cell *cell_attach(const struct peer *peer, cue_block *view)
-{
-    struct block_ref ref;
-    if (pool_attach(peer->pool, peer->cell, peer->cell_generation, 64 - REC_GENERATION_SHIFT, view))
-        return NULL;
-    struct cell *cell = view->data;
-    if (view->size == sizeof *cell && handle_open(view, &ref) == 0 &&
-        atomic_load_explicit(&ref.rec->type, memory_order_acquire) == POOL_TYPE_CELL && /* pairs with: cell_make */
-        cell->channel == peer->channel)
-        return cell;
-    cue_block_release(view);
-    return NULL;
-}
-
-static void answer(const struct receiver *r, const struct peer *peer, struct cell *cell, bool bye)
-{
-    atomic_store_explicit(&cell->max, r->lane.max, relaxed);                                                  /* before the word */
-    atomic_store_explicit(&cell->word, cell_word(peer->incarnation, bye, peer->acked), memory_order_seq_cst); /* pairs with: take_word */
-    uint32_t bell = atomic_fetch_add_explicit(&cell->bell, BELL_ONE, memory_order_seq_cst); /* pairs with: sender_thread */
-    if (bell & BELL_ASLEEP)
-        futex_wake(&cell->bell, 1);
-}
-
-/* False: the sender is gone, or was none. */
-static bool acknowledge(struct receiver *r, struct peer *peer)
-{
-    cue_block view;
-    r->unacknowledged = 0;
-    pthread_mutex_lock(&r->lock);
-    peer->acked = peer->expected - 1;
-    struct cell *cell = cell_attach(peer, &view);
-    if (cell) {
-        answer(r, peer, cell, false);
-        cue_block_release(&view);
+        atomic_store_explicit(&r->gone[id % PIPES_SEEN], id, release); /* pairs with: peers_sweep */
+        event_ring(r->gone_fd);
     }
-    pthread_mutex_unlock(&r->lock);
-    return cell;
-}
-
-/* Tells all senders to stop; waits until the living have. */
-static void quiesce(struct receiver *r)
-{
-    int64_t end = clock_ns() + BYE_NS;
-    pthread_mutex_lock(&r->lock);
-    for (int wait = 0; wait < 2; wait++)
-        for (unsigned i = 0; i < PEERS_MAX; i++) {
-            const struct peer *peer = &r->peers[i];
-            cue_block view;
-            struct cell *cell = peer->channel ? cell_attach(peer, &view) : NULL;
-            if (!cell)
-                continue;
-            uint32_t seen;
-            if (!wait)
-                answer(r, peer, cell, true);
-            else
-                while (
-                    (seen = atomic_load_explicit(&cell->seen, memory_order_acquire)) != peer->incarnation + 1 && /* pairs with: hear_bye */
-                    cell_incarnation(atomic_load_explicit(&cell->word, relaxed)) == peer->incarnation && clock_ns() < end)
-                    futex_wait(&cell->seen, seen, BYE_NS / 10);
-            cue_block_release(&view);
-        }
-    pthread_mutex_unlock(&r->lock);
-}
-
-/* ---- peers ---- */
-
-static void peer_forget(struct receiver *r, struct peer *peer)
-{
-    if (peer->pool && peer->pool != r->lane.base.pool)
-        cue_pool_close(peer->pool);
-    memset(peer, 0, sizeof *peer);
-}
-
-/* The peer; with `make` one is made if it is not known. */
-static struct peer *peer_find(struct receiver *r, uint64_t channel, bool make)
-{
-    if (r->from && r->from->channel == channel)
-        return r->from;
-    struct peer *oldest = &r->peers[0];
-    for (unsigned i = 0; i < PEERS_MAX; i++) {
-        if (r->peers[i].channel == channel)
-            return &r->peers[i];
-        if (r->peers[i].used < oldest->used)
-            oldest = &r->peers[i];
-    }
-    if (!make)
-        return NULL;
-    peer_forget(r, oldest);
-    return oldest;
-}
-
-static int peer_pool(struct receiver *r, const struct wire_head *head, cue_pool **out)
-{
-    cue_pool *own = r->lane.base.pool;
-    cue_desc desc;
-    int status = cue_desc_decode(head->pool, head->pool_bytes, &desc);
-    if (status < 0)
-        return status;
-    *out = own;
-    if (desc.pool_uid == own->uid && desc.host == own->host)
-        return 0;
-    return cue_pool_attach(head->pool, head->pool_bytes, out);
-}
-
-/* A hello makes or renews a peer. An error of ours, once, if its pool cannot be looked into. */
-static int take_hello(struct receiver *r, const struct wire_head *head)
-{
-    if (!head->channel || !head->number || head->number >> CELL_NUMBER_BITS || head->incarnation >> CELL_INCARNATION_BITS)
-        return CUE_ECORRUPT;
-    struct peer fresh = { .channel = head->channel, .expected = head->number };
-    struct peer *peer = peer_find(r, head->channel, false);
-    if (peer)
-        fresh = *peer;
-    int status = fresh.pool ? 0 : peer_pool(r, head, &fresh.pool);
-    if (status) {
-        bool said = r->stranger == head->channel;
-        r->stranger = head->channel;
-        return said ? CUE_ECORRUPT
-                    : trail_in(status, "%s: a sender (process %u of its pool) whose messages cannot be taken", r->lane.url, head->party);
-    }
-    if (fresh.expected < head->number) {
-        add(&r->count.gaps, head->number - fresh.expected);
-        fresh.expected = head->number;
-    }
-    fresh.incarnation = head->incarnation;
-    fresh.cell = head->cell;
-    fresh.cell_generation = head->cell_generation;
-    fresh.used = atomic_load_explicit(&r->count.packets, relaxed) + 1; /* ours */
-    if (!acknowledge(r, &fresh)) {
-        if (!peer && fresh.pool != r->lane.base.pool)
-            cue_pool_close(fresh.pool);
-        return CUE_ECORRUPT;
-    }
-    pthread_mutex_lock(&r->lock);
-    *(peer ? peer : peer_find(r, head->channel, true)) = fresh;
-    pthread_mutex_unlock(&r->lock);
-    return 0;
 }
 
 /* ---- packets ---- */
@@ -237,69 +56,171 @@ static void packet_done(struct receiver *r)
     atomic_store_explicit(&r->count.left, 0, relaxed);
 }
 
-/* What came makes no sense. */
+/* What came makes no sense. A connection that does nothing else is closed. */
 static void packet_refuse(struct receiver *r)
 {
-    add(&r->count.corrupt, 1);
+    uint32_t pipe = r->pipe, at = pipe % PIPES_SEEN;
+    count_add(&r->count.corrupt, 1);
     packet_done(r);
+    if (r->lies[at].pipe != pipe) {
+        r->lies[at].pipe = pipe;
+        r->lies[at].count = 0;
+    }
+    if (++r->lies[at].count == LIES_MAX)
+        nng_pipe_close((nng_pipe){ .id = pipe });
+}
+
+/* A sender that is known, of the connection that it said hello on. 0: it is not, or it is from a connection that is gone. */
+static int packet_from(struct receiver *r, const struct wire_head *head, struct peer **out)
+{
+    struct peer *peer = peers_find(r, head->channel);
+    *out = NULL;
+    if (!peer || !peer->incarnation || !head->number || head->number >> CELL_NUMBER_BITS)
+        return CUE_ECORRUPT; /* or pushed out: it will say hello again */
+    if (head->incarnation != peer->incarnation)
+        return 0;
+    if (peer->pipe != r->pipe)
+        return CUE_ECORRUPT;
+    *out = peer;
+    return 0;
 }
 
 static int take_batch(struct receiver *r, const struct wire_head *head)
 {
-    struct peer *peer = peer_find(r, head->channel, false);
-    if (!peer || !head->number || head->number >> CELL_NUMBER_BITS)
-        return CUE_ECORRUPT; /* or pushed out: it will say hello again */
-    if (head->incarnation != peer->incarnation)
-        return 0; /* from a connection that is gone */
+    struct peer *peer;
+    int status = packet_from(r, head, &peer);
+    if (!peer)
+        return status;
     if (head->number > peer->expected) {
-        add(&r->count.gaps, head->number - peer->expected);
+        count_add(&r->count.gaps, head->number - peer->expected);
         peer->expected = head->number;
     }
     r->from = peer;
     r->number = head->number;
     r->left = head->count;
-    add(&r->count.packets, 1);
+    count_add(&r->count.packets, 1);
     peer->used = atomic_load_explicit(&r->count.packets, relaxed); /* ours */
     return 0;
 }
 
-/* The next packet, as far as there is one. */
-static int take_packet(struct receiver *r)
+static int take_chunk(struct receiver *r, const struct wire_head *head)
+{
+    struct peer *peer;
+    int status = packet_from(r, head, &peer);
+    if (!peer || head->number < peer->expected)
+        return status;
+    status = peer->pool || head->total > r->lane.max ? CUE_ECORRUPT : transfer_chunk(&r->transfers, r->lane.base.pool, head, &peer->transfer);
+    if (status == CUE_ECORRUPT || status == CUE_ELIMIT)
+        peer_restart(r, peer);
+    return status == CUE_ELIMIT ? 0 : status;
+}
+
+static int fetch_packet(struct receiver *r)
 {
     int failed = nng_recvmsg(r->lane.sock, &r->packet, NNG_FLAG_NONBLOCK);
-    if (failed) {
-        r->packet = NULL;
-        return failed == NNG_EAGAIN || failed == NNG_ETIMEDOUT ? CUE_EEMPTY
-               : failed == NNG_ECLOSED                         ? CUE_ECLOSED
-                                                               : nng_trail(failed, "%s: receive", r->lane.url);
-    }
-    struct wire_head head;
-    int status = CUE_ECORRUPT;
-    r->at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
     r->left = 0;
-    if (wire_read_head(&r->at, &head))
-        status = head.kind == WIRE_HELLO ? take_hello(r, &head) : take_batch(r, &head);
-    if (status)
+    if (!failed) {
+        r->pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(r->packet));
+        return 0;
+    }
+    r->packet = NULL;
+    return failed == NNG_EAGAIN || failed == NNG_ETIMEDOUT ? CUE_EEMPTY
+           : failed == NNG_ECLOSED                         ? CUE_ECLOSED
+                                                           : nng_trail(failed, "%s: receive", r->lane.url);
+}
+
+static int take_by_kind(struct receiver *r)
+{
+    switch (r->head.kind) {
+    case WIRE_HELLO:
+        return peer_hello(r, &r->head);
+    case WIRE_BATCH:
+        return take_batch(r, &r->head);
+    case WIRE_BACK:
+        return peer_back(r, &r->head);
+    case WIRE_CHUNK:
+        return take_chunk(r, &r->head);
+    default:
+        return CUE_ECORRUPT;
+    }
+}
+
+/* The next packet, as far as there is one. CUE_ENOMEM: it stays, and is taken by the next call. */
+static int take_packet(struct receiver *r)
+{
+    int status = 0;
+    if (!r->packet) {
+        if ((status = fetch_packet(r)))
+            return status;
+        r->at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
+        if (!wire_read_head(&r->at, &r->head)) {
+            packet_refuse(r);
+            return 0;
+        }
+    }
+    status = take_by_kind(r);
+    if (status == CUE_ECORRUPT) {
         packet_refuse(r);
-    else if (!r->left)
+        return 0;
+    }
+    if (!status && !r->left)
         packet_done(r);
-    return status == CUE_ECORRUPT ? 0 : status;
+    return status;
 }
 
 /* ---- messages ---- */
 
-/* Its bytes, in a block of our pool that cue_msg_release gives back. */
-static int take_bytes(struct receiver *r, const struct wire_item *item, cue_msg *out)
+/* A block of our pool with these bytes. What can never fit is said in the message's status. */
+static int copy_in(struct receiver *r, const void *bytes, size_t size, cue_msg *out, cue_block *copy)
 {
-    cue_block copy;
-    int status = cue_block_alloc(r->lane.base.pool, item->nbytes, NULL, &copy);
+    int status = cue_block_alloc(r->lane.base.pool, size, NULL, copy);
+    if (status == CUE_ETOOBIG) {
+        out->status = CUE_ETOOBIG;
+        count_add(&r->count.dropped, 1);
+        return 0;
+    }
     if (status)
         return status;
-    memcpy(copy.data, item->bytes, item->nbytes);
+    if (size)
+        memcpy(copy->data, bytes, size);
+    atomic_fetch_add_explicit(&r->lane.base.pool->copied, size, relaxed); /* a count for people */
+    return 0;
+}
+
+/* Its bytes, in a block that cue_msg_release gives back. */
+static int take_bytes(struct receiver *r, const struct wire_item *item, cue_msg *out)
+{
+    cue_block copy = { 0 };
+    int status = copy_in(r, item->bytes, item->nbytes, out, &copy);
+    if (status || !copy.data)
+        return status;
     memcpy(out->priv, copy.priv, sizeof copy.priv);
     out->data = copy.data;
     out->size = item->nbytes;
-    atomic_fetch_add_explicit(&r->lane.base.pool->copied, item->nbytes, relaxed); /* a count for people */
+    return 0;
+}
+
+/* A block whose bytes travelled: as its owner. */
+static int take_carried(struct receiver *r, const struct wire_item *item, cue_msg *out)
+{
+    struct block_ref ref;
+    int status = 0;
+    if (item->block_type >= POOL_TYPE_SYSTEM)
+        return CUE_ECORRUPT;
+    if (item->payload)
+        status = copy_in(r, item->payload, item->size, out, &out->block);
+    else if (!transfer_finish(&r->transfers, &r->from->transfer, r->number, item->size, &out->block))
+        return CUE_ECORRUPT;
+    if (status)
+        return status;
+    if (!out->block.data) {
+        if (!item->payload)
+            count_add(&r->count.dropped, 1);
+        out->status = CUE_ETOOBIG;
+    } else if (handle_open(&out->block, &ref) == 0) {
+        atomic_store_explicit(&ref.rec->type, item->block_type, relaxed); /* ours */
+    }
+    count_add(&r->count.copied, out->block.size);
     return 0;
 }
 
@@ -313,47 +234,61 @@ static bool take_block(struct receiver *r, const struct wire_item *item, cue_msg
     } else if (pool_attach(peer->pool, item->index, item->generation, 64 - REC_GENERATION_SHIFT, &out->block) ||
                block_narrow(&out->block, item->offset, item->size)) {
         out->status = CUE_ESTALE;
-        add(&r->count.dropped, 1);
+        count_add(&r->count.dropped, 1);
         return true;
     }
-    if (!item->has_bytes) {
-        out->data = out->block.data;
-        out->size = out->block.size;
-    }
-    if (!out->type && !item->has_bytes) {
-        struct record *rec = pool_record(peer->pool, item->index);
-        out->type = rec ? atomic_load_explicit(&rec->type, relaxed) : 0; /* ours or leased */
-    }
     return true;
+}
+
+/* A message that has nothing but a block shows that. */
+static void show_block(const struct wire_item *item, cue_msg *out)
+{
+    struct block_ref ref;
+    if (item->has_bytes)
+        return;
+    out->data = out->block.data;
+    out->size = out->block.size;
+    if (!out->type && out->block.data && handle_open(&out->block, &ref) == 0)
+        out->type = atomic_load_explicit(&ref.rec->type, relaxed); /* ours or leased */
 }
 
 /* One message that has not been handed out yet. 1: a message; 0: nothing to hand out; or an error, and nothing has moved. */
 static int take_item(struct receiver *r, const struct wire_item *item, cue_msg *out)
 {
     memset(out, 0, sizeof *out);
+    if (item->what != WIRE_CARRIED)
+        transfer_drop(&r->transfers, &r->from->transfer); /* of a message that its sender thought better of */
     if (item->what == WIRE_GONE)
         return 0;
+    if ((item->what == WIRE_MOVED || item->what == WIRE_VIEWED) && !r->from->pool)
+        return CUE_ECORRUPT; /* a far one has no pool to look into */
     out->type = item->type;
     out->status = item->status;
     out->tag = item->tag;
     out->key = item->key;
     out->from = item->from;
+    out->priv[3] = r->from->who;
     int status = item->nbytes ? take_bytes(r, item, out) : 0;
-    if (status)
+    if (!status && item->what == WIRE_CARRIED)
+        status = take_carried(r, item, out);
+    if (status) {
+        cue_msg_release(out);
         return status;
-    if (item->what != WIRE_BYTES && !take_block(r, item, out)) {
-        add(&r->count.dropped, 1);
+    }
+    if (((item->what == WIRE_MOVED || item->what == WIRE_VIEWED) && !take_block(r, item, out)) || out->type >= CUE_TYPE_SYSTEM) {
+        count_add(&r->count.dropped, 1);
         cue_msg_release(out);
         return 0;
     }
-    if ((r->lane.type && out->type != r->lane.type) || out->type >= CUE_TYPE_SYSTEM) {
-        add(&r->count.dropped, 1);
+    show_block(item, out);
+    if (r->lane.type && out->type != r->lane.type) {
+        count_add(&r->count.dropped, 1);
         cue_msg_release(out);
         return 0;
     }
-    add(&r->count.received, 1);
-    add(&r->count.copied, item->nbytes);
-    add(&r->count.bytes, item->nbytes + out->block.size);
+    count_add(&r->count.received, 1);
+    count_add(&r->count.copied, item->nbytes);
+    count_add(&r->count.bytes, item->nbytes + out->block.size);
     return 1;
 }
 
@@ -361,15 +296,21 @@ static int take_item(struct receiver *r, const struct wire_item *item, cue_msg *
 static int take_message(struct receiver *r, cue_msg *out)
 {
     int taken = 0;
-    while (r->packet && taken == 0) {
+    while (r->left && taken == 0) {
         struct cursor at = r->at;
         struct wire_item item;
         if (!wire_read_item(&at, &item)) {
+            peer_acknowledge(r, r->from); /* what came before is good */
             packet_refuse(r);
             return 0;
         }
         if (r->number >= r->from->expected) { /* else: handed out before the connection broke */
             taken = take_item(r, &item, out);
+            if (taken == CUE_ECORRUPT) {
+                peer_restart(r, r->from);
+                packet_refuse(r);
+                return 0;
+            }
             if (taken < 0)
                 return taken;
             r->from->expected = r->number + 1;
@@ -380,10 +321,10 @@ static int take_message(struct receiver *r, cue_msg *out)
         r->left--;
         atomic_store_explicit(&r->count.left, r->left, relaxed); /* for people */
         if (r->left == 0) {
-            acknowledge(r, r->from);
+            peer_acknowledge(r, r->from);
             packet_done(r);
         } else if (r->unacknowledged >= ACK_EVERY) {
-            acknowledge(r, r->from);
+            peer_acknowledge(r, r->from);
         }
     }
     return taken;
@@ -395,11 +336,15 @@ static int wait_for_packet(struct receiver *r, int64_t deadline)
     int64_t nap = deadline_nap(deadline);
     if (nap <= 0)
         return CUE_EEMPTY;
-    struct pollfd fds[] = { { .fd = r->recv_fd, .events = POLLIN }, { .fd = r->wake_fd, .events = POLLIN } };
-    int ready = ppoll(fds, 2, &(struct timespec){ nap / 1000000000, nap % 1000000000 }, NULL);
+    if (r->transfers.open && nap > IDLE_LOOK_NS)
+        nap = IDLE_LOOK_NS;
+    struct pollfd fds[] = { { .fd = r->recv_fd, .events = POLLIN },
+                            { .fd = r->wake_fd, .events = POLLIN },
+                            { .fd = r->gone_fd, .events = POLLIN } };
+    int ready = ppoll(fds, r->transfers.open ? 3 : 2, &(struct timespec){ nap / 1000000000, nap % 1000000000 }, NULL);
     if (ready < 0)
         return errno == EINTR ? CUE_EINTR : trail_errno("%s: poll", r->lane.url);
-    if (atomic_load_explicit(&r->lane.closing, memory_order_acquire)) /* pairs with: socket_shut */
+    if (atomic_load_explicit(&r->lane.closing, acquire)) /* pairs with: socket_shut */
         return CUE_ECLOSED;
     if (fds[1].revents && event_take(r->wake_fd))
         return CUE_EINTR;
@@ -423,8 +368,12 @@ static int receiver_recv_many(cue_channel *ch, cue_msg *out, size_t n, int64_t d
             status = taken;
         } else {
             status = take_packet(r);
-            if (status == CUE_EEMPTY && !got)
-                status = wait_for_packet(r, deadline);
+            if (r->transfers.open && event_take(r->gone_fd))
+                peers_sweep(r, false);
+            if (status != CUE_EEMPTY || got)
+                continue;
+            peers_sweep(r, true);
+            status = wait_for_packet(r, deadline);
         }
     }
     socket_leave(&r->lane);
@@ -447,7 +396,7 @@ static int receiver_stat(cue_channel *ch, cue_channel_info *out)
     out->bytes = atomic_load_explicit(&r->count.bytes, relaxed);
     out->copied = atomic_load_explicit(&r->count.copied, relaxed);
     out->dropped = atomic_load_explicit(&r->count.dropped, relaxed);
-    out->refused = atomic_load_explicit(&r->count.corrupt, relaxed);
+    out->refused = atomic_load_explicit(&r->count.corrupt, relaxed) + atomic_load_explicit(&r->unwelcome, relaxed);
     out->batches = atomic_load_explicit(&r->count.packets, relaxed);
     out->gaps = atomic_load_explicit(&r->count.gaps, relaxed);
     return 0;
@@ -459,7 +408,7 @@ static void *guard_thread(void *arg)
     struct pollfd stop = { .fd = r->stop_fd, .events = POLLIN };
     while (poll(&stop, 1, GUARD_LOOK_MS) <= 0)
         if (guard_stuck(r->guard)) {
-            quiesce(r);
+            peers_quiesce(r);
             guard_heal(r->guard);
         }
     return NULL;
@@ -490,6 +439,15 @@ static void receiver_halt(struct socket_lane *lane)
     pthread_join(r->thread, NULL);
 }
 
+static void receiver_end(struct receiver *r)
+{
+    pthread_mutex_destroy(&r->lock);
+    if (r->wake_fd >= 0)
+        close(r->wake_fd);
+    if (r->gone_fd >= 0)
+        close(r->gone_fd);
+}
+
 static int receiver_prepare(struct receiver *r)
 {
     struct socket_lane *lane = &r->lane;
@@ -507,16 +465,18 @@ static int receiver_prepare(struct receiver *r)
 int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
 {
     struct receiver *r = (struct receiver *)lane;
-    (void)opts;
+    uint64_t room = lane->base.pool->data_bytes;
+    if (lane->max > room)
+        lane->max = room; /* nothing larger could be taken in */
+    r->transfers.bytes_max = opts->bytes ? opts->bytes : room / 4;
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (r->wake_fd < 0)
-        return trail_errno("eventfd");
+    r->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&r->lock, NULL);
     lane->halt = receiver_halt;
-    int status = receiver_prepare(r);
+    int status = r->wake_fd < 0 || r->gone_fd < 0 ? trail_errno("eventfd") : receiver_prepare(r);
     if (status) {
-        pthread_mutex_destroy(&r->lock);
-        close(r->wake_fd);
+        nng_close(lane->sock); /* before what its callbacks use goes; the caller's second close is refused */
+        receiver_end(r);
     }
     return status;
 }
@@ -545,15 +505,16 @@ static int receiver_close(cue_channel *ch)
     if (r->packet)
         packet_done(r);
     for (unsigned i = 0; i < PEERS_MAX; i++)
-        r->peers[i].acked = r->peers[i].expected - 1;
+        if (r->peers[i].incarnation)
+            r->peers[i].acked = r->peers[i].expected - 1;
     if (pool_enter(ch->pool) == 0)
-        quiesce(r);
+        peers_quiesce(r);
     drain(r);
     nng_close(r->lane.sock);
-    for (unsigned i = 0; i < PEERS_MAX; i++)
-        peer_forget(r, &r->peers[i]);
-    pthread_mutex_destroy(&r->lock);
-    close(r->wake_fd);
+    peers_forget(r);
+    receiver_end(r);
+    if (r->lane.tls)
+        nng_tls_config_free(r->lane.tls);
     return 0;
 }
 

@@ -14,292 +14,92 @@
  * struct; NNG's callbacks only store the pipe and ring. A connection is used once the receiver has answered the hello: what it
  * has already is not sent again.
  */
-#include "nng_internal.h"
+#include "sender.h"
 
 #include "base/process.h"
 
-#include <cuelight/serial.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define relaxed memory_order_relaxed
-#define acquire memory_order_acquire
-#define release memory_order_release
-
-enum {
-    FLUSH_DEFAULT_NS = 50 * 1000,
-    LINGER_DEFAULT_NS = 1000 * 1000 * 1000,
-    STUCK_MS = 1,
-    REDIAL_NS = 500 * 1000 * 1000,
-    SCRATCH = 2 * BATCH_BYTES
-};
-
-struct message {
-    enum wire_what what;
-    struct in_flight block; /* MOVED */
-    cue_block view;         /* VIEWED: its lease, until the receiver has its own */
-    struct wire_item item;  /* `bytes` is our copy */
-};
-
-struct sender {
-    struct socket_lane lane;
-    uint64_t channel;
-    uint32_t pool_incarnation;
-    int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
-    uint32_t depth;
-    bool drop_new;
-    int send_fd;                     /* NNG's, to poll; never read */
-    nng_dialer dialer;               /* the thread's, once it runs */
-    int64_t redial_at;               /* the thread's: when to give the dialer up; 0: connected */
-    cue_block cell_block, cell_view; /* the second keeps it mapped whatever becomes of the pool */
-    struct cell *cell;
-    uint32_t cell_index;
-    uint64_t cell_generation;
-    pthread_t thread;
-    _Atomic uint32_t stop;
-    pthread_mutex_t pipe_lock; /* for `ended`, which keeps NNG's callbacks from the cell */
-    bool ended;
-    _Atomic uint32_t pipe; /* the connection, 0: none; stored by NNG's callbacks */
-    _Atomic int32_t peer_pid;
-    _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
-    _Atomic uint32_t woken;
-
-    pthread_mutex_t lock;
-    struct message *window;
-    uint64_t base, encoded, next; /* numbers; the first message is 1 */
-    uint64_t highest;             /* of all that were ever encoded */
-    uint64_t waiting_bytes;       /* of the window's own copies */
-    uint64_t unsent_bytes;        /* about, of those not encoded */
-    uint64_t bytes_max;
-    uint32_t sleepers; /* senders that wait for room */
-    uint32_t known_pipe, incarnation;
-    uint64_t word;     /* of the cell, as it was last looked at */
-    uint64_t peer_max; /* the receiver's largest message */
-    bool welcome, armed;
-    nng_msg *stuck; /* a packet that NNG had no room for */
-    char scratch[SCRATCH];
-    struct {
-        uint64_t batches, resent, returned, dropped, refused, bytes, copied, peak;
-    } count;
-};
+enum { FLUSH_DEFAULT_NS = 50 * 1000, LINGER_DEFAULT_NS = 1000 * 1000 * 1000, STUCK_MS = 1, REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
 
 const size_t sender_bytes = sizeof(struct sender);
 
-static struct message *message_at(struct sender *s, uint64_t number)
+void sender_poke(struct sender *s)
 {
-    return &s->window[number % s->depth];
-}
-
-/* Wakes the thread, whatever it sleeps for. */
-static void poke(struct sender *s)
-{
-    atomic_fetch_add_explicit(&s->cell->bell, BELL_ONE, memory_order_seq_cst); /* pairs with: sender_thread */
+    atomic_fetch_add_explicit(&s->cell->bell, BELL_ONE, seq_cst); /* pairs with: sender_thread */
     futex_wake(&s->cell->bell, 1);
 }
 
 /* ---- the connection, as NNG's threads tell it ---- */
 
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
+void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event)
 {
-    struct sender *s = arg;
-    uint32_t id = (uint32_t)nng_pipe_id(pipe);
-    int pid = 0;
+    uint32_t id = (uint32_t)nng_pipe_id(pipe), gone = id;
     switch (event) {
     case NNG_PIPE_EV_ADD_PRE:
-        if (!socket_admits(&s->lane, pipe))
+        if (!peer_admitted(&s->lane, pipe))
             nng_pipe_close(pipe);
         return;
     case NNG_PIPE_EV_ADD_POST:
-        if (s->lane.scheme == SCHEME_IPC && nng_pipe_get_int(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0)
-            atomic_store_explicit(&s->peer_pid, pid, relaxed); /* for people */
-        atomic_store_explicit(&s->pipe, id, release);          /* pairs with: see_connection */
+        atomic_store_explicit(&link->pipe, id, release); /* pairs with: see_connection, back_announce */
         break;
-    default: {
-        uint32_t gone = id;
-        atomic_compare_exchange_strong_explicit(&s->pipe, &gone, 0, release, relaxed); /* pairs with: see_connection */
-    }
+    default:
+        atomic_compare_exchange_strong_explicit(&link->pipe, &gone, 0, release, relaxed); /* the same */
     }
     pthread_mutex_lock(&s->pipe_lock);
     if (!s->ended)
-        poke(s);
+        sender_poke(s);
     pthread_mutex_unlock(&s->pipe_lock);
 }
 
-/* ---- packets; `lock` is held ---- */
-
-/* Keeps the pool mapped while records are looked at here: the application may destroy it behind the thread's back. */
-static bool pool_pin(const struct sender *s)
+static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
-    const cue_pool *pool = s->lane.base.pool;
-    pthread_mutex_lock(&registry_lock);
-    if (atomic_load_explicit(&pool->open, relaxed) == 1 && pool->incarnation == s->pool_incarnation) /* both change under registry_lock */
-        return true;
-    pthread_mutex_unlock(&registry_lock);
-    return false;
-}
-
-static void pool_unpin(void)
-{
-    pthread_mutex_unlock(&registry_lock);
-}
-
-static bool still_pending(const struct sender *s, const struct message *m)
-{
-    if (!pool_pin(s))
-        return false;
-    bool pending = ledger_pending(s->lane.base.pool, &m->block);
-    pool_unpin();
-    return pending;
-}
-
-/* Hands a packet to NNG; keeps it if there is no room. */
-static bool put(struct sender *s, nng_msg *packet)
-{
-    int failed = nng_sendmsg(s->lane.sock, packet, NNG_FLAG_NONBLOCK);
-    if (!failed)
-        return true;
-    if (failed == NNG_EAGAIN)
-        s->stuck = packet;
-    else
-        nng_msg_free(packet);
-    return false;
-}
-
-static nng_msg *packet_of(const void *bytes, size_t size)
-{
-    nng_msg *packet;
-    if (nng_msg_alloc(&packet, size))
-        return NULL;
-    memcpy(nng_msg_body(packet), bytes, size);
-    return packet;
-}
-
-static void say_hello(struct sender *s)
-{
-    uint8_t pool[CUE_DESC_MAX];
-    char bytes[WIRE_HEAD_MAX];
-    int pool_bytes = cue_pool_encode(s->lane.base.pool, pool, sizeof pool);
-    struct wire_head head = { .kind = WIRE_HELLO,
-                              .channel = s->channel,
-                              .incarnation = s->incarnation,
-                              .number = s->base,
-                              .party = s->lane.base.pool->self + 1,
-                              .epoch = s->lane.base.pool->epoch,
-                              .cell = s->cell_index,
-                              .cell_generation = s->cell_generation,
-                              .pool = pool,
-                              .pool_bytes = pool_bytes > 0 ? (size_t)pool_bytes : 0 };
-    nng_msg *packet = packet_of(bytes, wire_write_head(&head, bytes, sizeof bytes));
-    if (packet)
-        put(s, packet);
-}
-
-/* What goes out for a message that may have been sent before. */
-static struct wire_item item_now(struct sender *s, uint64_t number)
-{
-    struct message *m = message_at(s, number);
-    bool again = number <= s->highest;
-    if ((again && m->what == WIRE_MOVED && !still_pending(s, m)) || m->item.nbytes > s->peer_max)
-        return (struct wire_item){ .what = WIRE_GONE };
-    s->count.resent += again;
-    return m->item;
-}
-
-/* One message that is too large for the scratch space, as a packet of its own. */
-static nng_msg *encode_large(struct sender *s, const struct wire_item *item)
-{
-    struct wire_head head = { .kind = WIRE_BATCH, .channel = s->channel, .incarnation = s->incarnation, .number = s->encoded, .count = 1 };
-    size_t room = 2 * WIRE_HEAD_MAX + item->nbytes;
-    nng_msg *packet;
-    if (nng_msg_alloc(&packet, room))
-        return NULL;
-    char *body = nng_msg_body(packet);
-    size_t used = wire_write_head(&head, body, room);
-    used += wire_write_item(item, body + used, room - used);
-    nng_msg_chop(packet, room - used);
-    s->encoded++;
-    return packet;
-}
-
-/* The next batch, from `encoded` on. The items are written behind the room for a head, which needs their count. */
-static nng_msg *encode(struct sender *s)
-{
-    size_t used = WIRE_HEAD_MAX;
-    uint32_t count = 0, most = s->flush_ns < 0 ? 1 : BATCH_MESSAGES;
-    uint64_t number = s->encoded;
-    for (; number != s->next && count < most && used < BATCH_BYTES; number++, count++) {
-        struct wire_item item = item_now(s, number);
-        if (item.nbytes + WIRE_HEAD_MAX > SCRATCH - used) {
-            if (count)
-                break;
-            return encode_large(s, &item);
-        }
-        used += wire_write_item(&item, s->scratch + used, SCRATCH - used);
-    }
-    char bytes[WIRE_HEAD_MAX];
-    struct wire_head head = {
-        .kind = WIRE_BATCH, .channel = s->channel, .incarnation = s->incarnation, .number = s->encoded, .count = count
-    };
-    size_t head_bytes = wire_write_head(&head, bytes, sizeof bytes);
-    char *first = s->scratch + WIRE_HEAD_MAX - head_bytes;
-    memcpy(first, bytes, head_bytes);
-    nng_msg *packet = packet_of(first, used - WIRE_HEAD_MAX + head_bytes);
-    if (packet)
-        s->encoded = number;
-    return packet;
-}
-
-/* Sends all that can be sent now. */
-static void flush(struct sender *s)
-{
-    while (s->welcome && (s->stuck || s->encoded != s->next)) {
-        nng_msg *packet = s->stuck ? s->stuck : encode(s);
-        s->stuck = NULL;
-        if (!packet)
-            return; /* no memory now: the thread tries again */
-        if (s->encoded - 1 > s->highest)
-            s->highest = s->encoded - 1;
-        if (!put(s, packet))
-            return;
-        s->count.batches++;
-    }
-    if (s->encoded == s->next)
-        s->unsent_bytes = 0;
+    struct sender *s = arg;
+    uint64_t pid = 0;
+    if (event == NNG_PIPE_EV_ADD_POST && s->lane.scheme == SCHEME_IPC && nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0)
+        atomic_store_explicit(&s->peer_pid, (int32_t)pid, relaxed); /* for people */
+    link_changed(s, &s->data, pipe, event);
 }
 
 /* ---- the window; `lock` is held ---- */
 
-/* The messages before `upto` need us no more. A block among them that nobody has taken over comes back, and is freed. */
-static void settle(struct sender *s, uint64_t upto)
+/* A message whose number was acknowledged, or that is given up. A block that nobody has taken over comes back, and is freed: either
+ * its bytes have arrived at a far receiver, or nobody wants it. False: it was taken over. */
+static bool settle_one(struct sender *s, struct message *m, bool pinned, bool acknowledged)
 {
-    bool pinned = pool_pin(s);
-    for (; s->base < upto; s->base++) {
-        struct message *m = message_at(s, s->base);
-        if (m->what == WIRE_MOVED && pinned && ledger_take_back(s->lane.base.pool, &m->block)) {
-            s->count.returned++;
-            s->count.dropped++;
-        } else if (m->what == WIRE_VIEWED) {
-            cue_block_release(&m->view); /* looks itself whether the pool is there */
-        } else if (m->item.nbytes > s->peer_max) {
-            s->count.dropped++;
-        }
-        if (m->item.bytes) {
-            s->waiting_bytes -= m->item.nbytes;
-            free((void *)(uintptr_t)m->item.bytes);
-        }
+    bool arrived = acknowledged && s->far && !message_too_big(s, m);
+    bool back = m->what == WIRE_MOVED && pinned && ledger_take_back(s->lane.base.pool, &m->block);
+    s->count.returned += back && !arrived;
+    s->count.dropped += (back && !arrived) || (!back && message_too_big(s, m));
+    if (m->what == WIRE_VIEWED)
+        cue_block_release(&m->view); /* looks itself whether the pool is there */
+    if (m->item.bytes) {
+        s->waiting_bytes -= m->item.nbytes;
+        free((void *)(uintptr_t)m->item.bytes);
     }
+    return m->what != WIRE_MOVED || back;
+}
+
+/* The messages before `upto` need us no more. How many of them were not taken over, as far as can be seen here. */
+static uint64_t settle(struct sender *s, uint64_t upto, bool acknowledged)
+{
+    uint64_t left = 0;
+    bool pinned = pool_pin(s);
+    for (; s->base < upto; s->base++)
+        left += settle_one(s, message_at(s, s->base), pinned, acknowledged);
     if (pinned)
         pool_unpin();
+    return left;
 }
 
 static void acknowledge(struct sender *s, uint64_t upto)
 {
     if (upto >= s->encoded || upto < s->base)
         return;
-    settle(s, upto + 1);
+    settle(s, upto + 1, true);
     /* not for each message that is acknowledged: a quarter of the window makes a batch */
     bool closing = atomic_load_explicit(&s->lane.closing, relaxed);
     if (s->sleepers &&
@@ -315,29 +115,41 @@ static void hear_bye(struct sender *s)
     uint32_t incarnation = s->incarnation;
     s->welcome = false;
     s->incarnation = next_incarnation(incarnation);
-    if (s->stuck)
-        nng_msg_free(s->stuck);
-    s->stuck = NULL;
-    atomic_store_explicit(&s->cell->seen, incarnation + 1, release); /* pairs with: the receiver's quiesce */
+    packet_forget(s);
+    atomic_store_explicit(&s->cell->seen, incarnation + 1, release); /* pairs with: the receiver's wait_for */
     futex_wake(&s->cell->seen, 1);
 }
 
-/* Looks into the cell. */
-static void take_word(struct sender *s)
+/* What a receiver has said, in the cell or through NNG. */
+static void take_answer(struct sender *s, uint64_t word, uint64_t max, bool far)
 {
-    uint64_t word = atomic_load_explicit(&s->cell->word, acquire); /* pairs with: the receiver's answer */
-    if (word == s->word)
+    if (cell_incarnation(word) != s->incarnation || (s->welcome && s->far != far))
         return;
-    s->word = word;
-    if (cell_incarnation(word) != s->incarnation)
-        return;
-    s->peer_max = atomic_load_explicit(&s->cell->max, relaxed); /* before the word */
+    s->peer_max = max;
+    s->far = far;
+    s->was_far = s->was_far || far;
+    s->hellos = 0;
     acknowledge(s, cell_number(word));
     if (cell_bye(word)) {
         hear_bye(s);
     } else if (!s->welcome) { /* now we know what it has: the rest again */
         s->welcome = true;
         s->encoded = s->base;
+        s->chunk_at = 0;
+    }
+}
+
+static void take_word(struct sender *s)
+{
+    uint64_t word = atomic_load_explicit(&s->cell->word, acquire); /* pairs with: the receiver's answer_near */
+    if (word != s->word) {
+        s->word = word;
+        take_answer(s, word, atomic_load_explicit(&s->cell->max, relaxed), false); /* before the word */
+    }
+    word = atomic_load_explicit(&s->back_word, acquire); /* pairs with: take_ack */
+    if (word != s->far_word) {
+        s->far_word = word;
+        take_answer(s, word, atomic_load_explicit(&s->back_max, relaxed), true); /* before the word */
     }
 }
 
@@ -359,20 +171,22 @@ static int append_block(struct sender *s, const cue_msg *m, struct message *to)
     if (ref.pool != pool)
         return trail(CUE_ENOTOWNER, "the block is of pool %s, the channel carries blocks of pool %s: see cue_block_copy", ref.pool->name,
                      pool->name);
-    uint32_t type = m->type || m->size ? m->type : atomic_load_explicit(&ref.rec->type, relaxed); /* ours or leased */
+    to->type = atomic_load_explicit(&ref.rec->type, relaxed); /* ours or leased */
+    uint32_t type = m->type || m->size ? m->type : to->type;
     if (s->lane.type && type != s->lane.type)
         return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, s->lane.type);
     to->item.index = ref.index;
     to->item.generation = ref.generation;
     if (ref.owner) {
         to->what = to->item.what = WIRE_MOVED;
+        to->payload = rec_size(ref.rec); /* ours */
         return ledger_send(pool, &ref, s->channel, s->next, &to->block);
     }
     if (!pool_bytes(pool, ref.index, &data, &capacity))
         return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", ref.index);
     to->what = to->item.what = WIRE_VIEWED;
     to->item.offset = (uint64_t)((char *)m->move->data - data);
-    to->item.size = m->move->size;
+    to->item.size = to->payload = m->move->size;
     to->view = *m->move;
     return 0;
 }
@@ -423,8 +237,11 @@ static int check(const struct sender *s, const cue_msg *m)
         return trail(CUE_ETYPE, "type %#x is the library's own: use types below %#x", m->type, CUE_TYPE_SYSTEM);
     if (s->lane.type && !m->move && m->type != s->lane.type)
         return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", m->type, s->lane.type);
-    if (m->size > max)
-        return trail(CUE_ETOOBIG, "a message of %zu bytes on a lane for at most %llu", m->size, (unsigned long long)max);
+    size_t whole = m->size + (s->far && m->move ? m->move->size : 0); /* what travels */
+    if (whole > max)
+        return trail(CUE_ETOOBIG, "a message of %zu bytes on a lane for at most %llu", whole, (unsigned long long)max);
+    if (s->refused)
+        return tls_refused(&s->lane, s->refused);
     return 0;
 }
 
@@ -440,7 +257,7 @@ static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
         uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
         s->sleepers++;
         pthread_mutex_unlock(&s->lock);
-        poke(s);                                                                                    /* it shall listen for us */
+        sender_poke(s);                                                                                    /* it shall listen for us */
         int slept = atomic_load_explicit(&s->woken, acquire) ? 0 : futex_wait(&s->room, seen, nap); /* pairs with: sender_wake */
         pthread_mutex_lock(&s->lock);
         s->sleepers--;
@@ -448,7 +265,7 @@ static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
             return CUE_ECLOSED;
         if (atomic_exchange_explicit(&s->woken, 0, acquire) || slept == CUE_EINTR) /* pairs with: sender_wake */
             return CUE_EINTR;
-        int status = pool_enter(s->lane.base.pool);
+        int status = s->refused ? tls_refused(&s->lane, s->refused) : pool_enter(s->lane.base.pool);
         if (status)
             return status;
     }
@@ -461,7 +278,7 @@ static int send_one(struct sender *s, const cue_msg *m, int64_t deadline)
 {
     int status = check(s, m);
     if (!status && !has_room(s, m->size)) {
-        flush(s);
+        sender_flush(s);
         status = wait_for_room(s, m->size, deadline);
         if (status == CUE_EFULL && s->drop_new) {
             s->count.refused--;
@@ -487,18 +304,18 @@ static int sender_send_many(cue_channel *ch, const cue_msg *m, size_t n, int64_t
         while (sent < n && !(status = send_one(s, &m[sent], sent ? 0 : deadline))) {
             sent++;
             if (s->flush_ns < 0 || s->next - s->encoded >= BATCH_MESSAGES || s->unsent_bytes >= BATCH_BYTES)
-                flush(s);
+                sender_flush(s);
         }
         /* nothing under way: nobody would tell us when to send. And the end of a batch, unless so much is under way that the
          * next acknowledgement is near */
         if (s->base == s->encoded || (n > 1 && s->encoded - s->base < BATCH_MESSAGES / 4))
-            flush(s);
+            sender_flush(s);
         bool arm = s->welcome && !s->armed && (s->encoded != s->next || s->stuck);
         if (arm)
             s->armed = true;
         pthread_mutex_unlock(&s->lock);
         if (arm)
-            poke(s);
+            sender_poke(s);
     }
     socket_leave(&s->lane);
     return sent ? (int)sent : status;
@@ -520,7 +337,7 @@ static int sender_stat(cue_channel *ch, cue_channel_info *out)
     out->kind = CUE_STREAM;
     out->depth = s->depth;
     out->users = 1;
-    out->receiver = atomic_load_explicit(&s->pipe, relaxed) ? atomic_load_explicit(&s->peer_pid, relaxed) : 0; /* for people */
+    out->receiver = atomic_load_explicit(&s->data.pipe, relaxed) ? atomic_load_explicit(&s->peer_pid, relaxed) : 0; /* for people */
     out->queued = s->next - s->base;
     out->peak = s->count.peak;
     out->sent = s->next - 1;
@@ -540,17 +357,18 @@ static int sender_stat(cue_channel *ch, cue_channel_info *out)
 /* A new connection, or none any more. */
 static void see_connection(struct sender *s)
 {
-    uint32_t pipe = atomic_load_explicit(&s->pipe, acquire); /* pairs with: on_pipe */
+    uint32_t pipe = atomic_load_explicit(&s->data.pipe, acquire); /* pairs with: link_changed */
     if (pipe == s->known_pipe)
         return;
     s->known_pipe = pipe;
     s->welcome = false;
-    if (s->stuck)
-        nng_msg_free(s->stuck);
-    s->stuck = NULL;
+    s->hellos = 0;
+    packet_forget(s);
     s->incarnation = next_incarnation(s->incarnation);
-    if (pipe)
-        say_hello(s);
+    if (pipe) {
+        s->refused = 0;
+        sender_hello(s);
+    }
 }
 
 /* All that is to be done now; how long the thread may sleep then. `waited`: the first message that was unsent at the last look. */
@@ -561,11 +379,11 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
     if (s->stuck && !s->welcome) { /* the hello */
         nng_msg *packet = s->stuck;
         s->stuck = NULL;
-        put(s, packet);
+        packet_put(s, packet);
     }
     bool unsent = s->welcome && s->encoded != s->next;
     if (s->stuck || (unsent && (s->base == s->encoded || (timed_out && *waited == s->encoded))))
-        flush(s); /* it was stuck; nothing is under way; or its time has come */
+        sender_flush(s); /* it was stuck; nothing is under way; or its time has come */
     unsent = s->welcome && s->encoded != s->next;
     *waited = s->encoded;
     s->armed = unsent || s->stuck;
@@ -573,32 +391,64 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
         return s->flush_ns > 0 ? s->flush_ns : 0;
     bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
     if (waits && timed_out && !s->stuck)
-        say_hello(s); /* is anybody there? */
+        sender_hello(s); /* is anybody there? */
     return waits ? HELLO_AGAIN_NS : 10 * (int64_t)WATCH_PERIOD_NS;
 }
 
-static int dial(struct sender *s)
+int link_dial(const struct sender *s, struct link *link)
 {
-    int failed = nng_dialer_create(&s->dialer, s->lane.sock, s->lane.url);
-    if (!failed && (failed = nng_dialer_start(s->dialer, NNG_FLAG_NONBLOCK)))
-        nng_dialer_close(s->dialer);
+    int failed = nng_dialer_create(&link->dialer, link->sock, s->lane.url);
+    if (!failed && ((failed = tls_dialer(&s->lane, link->dialer)) || (failed = nng_dialer_start(link->dialer, NNG_FLAG_NONBLOCK))))
+        nng_dialer_close(link->dialer);
     return failed;
+}
+
+/* A receiver that refuses our certificate, or we its: who sends is told. */
+static void ask_why(struct sender *s)
+{
+    int refused = tls_ask(&s->lane, ASK_MS);
+    pthread_mutex_lock(&s->lock);
+    s->refused = refused;
+    if (refused) {
+        atomic_fetch_add_explicit(&s->room, 1, release); /* pairs with: wait_for_room */
+        futex_wake(&s->room, INT32_MAX);
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* NNG before 1.6 dials no more once a receiver has gone away while they were shaking hands: the same fault as its listeners'
  * (guard.c). A dialer that lives tries every RECONNECT_MAX_MS, so one that has not connected for long is made anew. How long until
  * the next look. */
-static int64_t look_after_dialer(struct sender *s, bool connected)
+static int64_t look_after(struct sender *s, struct link *link)
 {
+    bool connected = atomic_load_explicit(&link->pipe, relaxed); /* a hint */
     int64_t now = clock_ns();
-    if (connected || !s->redial_at) {
-        s->redial_at = connected ? 0 : now + REDIAL_NS;
-    } else if (now >= s->redial_at) {
-        nng_dialer_close(s->dialer);
-        dial(s); /* if it fails: at the next look, closing it again is refused */
-        s->redial_at = now + REDIAL_NS;
+    if (connected || !link->redial_at) {
+        link->redial_at = connected ? 0 : now + REDIAL_NS;
+    } else if (now >= link->redial_at) {
+        if (nng_needs_guard()) {
+            nng_dialer_close(link->dialer);
+            link_dial(s, link); /* if it fails: at the next look, closing it again is refused */
+        }
+        if (s->lane.tls && link == &s->data)
+            ask_why(s);
+        link->redial_at = clock_ns() + REDIAL_NS;
     }
-    return connected ? INT64_MAX : s->redial_at - now;
+    return connected ? INT64_MAX : link->redial_at - now;
+}
+
+/* Both connections; how long until the next look. */
+static int64_t look_after_links(struct sender *s, bool unanswered)
+{
+    bool likely = s->lane.scheme != SCHEME_IPC && s->lane.scheme != SCHEME_INPROC;
+    int64_t nap = nng_needs_guard() || s->lane.tls ? look_after(s, &s->data) : INT64_MAX;
+    if (!s->back_aio && s->lane.scheme != SCHEME_INPROC && (likely || unanswered))
+        back_open(s);
+    if (!s->back_aio)
+        return nap;
+    back_announce(s);
+    int64_t back = nng_needs_guard() ? look_after(s, &s->back) : INT64_MAX;
+    return back < nap ? back : nap;
 }
 
 static void *sender_thread(void *arg)
@@ -606,20 +456,18 @@ static void *sender_thread(void *arg)
     struct sender *s = arg;
     _Atomic uint32_t *bell = &s->cell->bell;
     uint64_t waited = 0;
-    bool timed_out = false, listen = true, guarded = nng_needs_guard();
+    bool timed_out = false, listen = true;
     while (!atomic_load_explicit(&s->stop, acquire)) { /* pairs with: sender_close */
         /* before the look around: what is rung after it ends the sleep. ASLEEP asks the receiver to ring, too */
         uint32_t seen =
-            listen ? atomic_fetch_or_explicit(bell, BELL_ASLEEP, memory_order_seq_cst) | BELL_ASLEEP /* pairs with: the receiver's ring */
-                   : atomic_load_explicit(bell, memory_order_seq_cst);                               /* pairs with: poke */
+            listen ? atomic_fetch_or_explicit(bell, BELL_ASLEEP, seq_cst) | BELL_ASLEEP /* pairs with: the receiver's ring */
+                   : atomic_load_explicit(bell, seq_cst);                               /* pairs with: poke */
         pthread_mutex_lock(&s->lock);
         int64_t nap = work(s, timed_out, &waited);
-        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers, connected = s->known_pipe;
+        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers, unanswered = s->hellos > 1;
         pthread_mutex_unlock(&s->lock);
-        if (guarded) {
-            int64_t look = look_after_dialer(s, connected);
-            nap = look < nap ? look : nap;
-        }
+        int64_t look = look_after_links(s, unanswered);
+        nap = look < nap ? look : nap;
         if (stuck) {
             poll(&(struct pollfd){ .fd = s->send_fd, .events = POLLIN }, 1, STUCK_MS);
             timed_out = false;
@@ -629,7 +477,7 @@ static void *sender_thread(void *arg)
             timed_out = futex_wait(bell, seen, nap) == CUE_ETIMEDOUT;
         }
         if (listen)
-            atomic_fetch_and_explicit(bell, ~(uint32_t)BELL_ASLEEP, memory_order_relaxed); /* late rings do no harm */
+            atomic_fetch_and_explicit(bell, ~(uint32_t)BELL_ASLEEP, relaxed); /* late rings do no harm */
         listen = now;
     }
     return NULL;
@@ -641,7 +489,7 @@ static void sender_halt(struct socket_lane *lane)
 {
     struct sender *s = (struct sender *)lane;
     atomic_store_explicit(&s->stop, 1, release); /* pairs with: sender_thread */
-    poke(s);
+    sender_poke(s);
     pthread_join(s->thread, NULL);
     pthread_mutex_lock(&s->pipe_lock);
     s->ended = true;
@@ -657,7 +505,10 @@ static int sender_prepare(struct sender *s)
             return nng_trail(failed, "%s: nng_pipe_notify", lane->url);
     if ((failed = nng_socket_get_int(lane->sock, NNG_OPT_SENDFD, &s->send_fd)))
         return nng_trail(failed, "%s: a descriptor to poll", lane->url);
-    if ((failed = dial(s)))
+    if (lane->tls && (failed = tls_ask(lane, ASK_MS)))
+        return tls_refused(lane, failed);
+    s->data.sock = lane->sock;
+    if ((failed = link_dial(s, &s->data)))
         return nng_trail(failed, "%s: dial", lane->url);
     failed = pthread_create(&s->thread, NULL, sender_thread, s);
     errno = failed;
@@ -728,7 +579,7 @@ static void linger(struct sender *s)
 {
     int64_t deadline = deadline_of(CUE_NS(s->linger_ns));
     pthread_mutex_lock(&s->lock);
-    flush(s);
+    sender_flush(s);
     while (s->base != s->next) {
         int64_t nap = deadline_nap(deadline);
         if (nap <= 0)
@@ -736,7 +587,7 @@ static void linger(struct sender *s)
         uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
         s->sleepers++;
         pthread_mutex_unlock(&s->lock);
-        poke(s);
+        sender_poke(s);
         futex_wait(&s->room, seen, nap);
         pthread_mutex_lock(&s->lock);
         s->sleepers--;
@@ -747,7 +598,6 @@ static void linger(struct sender *s)
 static int sender_close(cue_channel *ch)
 {
     struct sender *s = (struct sender *)ch;
-    uint64_t lost = 0;
     if (ch->forks != fork_epoch) {
         free(s->window);
         return socket_forked(&s->lane);
@@ -756,15 +606,13 @@ static int sender_close(cue_channel *ch)
     linger(s);
     socket_closed(&s->lane);
     sender_halt(&s->lane);
-    nng_close(s->lane.sock); /* from here on no callbacks */
-    for (uint64_t number = s->base; number != s->next; number++) {
-        struct message *m = message_at(s, number);
-        lost += m->what != WIRE_MOVED || still_pending(s, m);
-    }
-    settle(s, s->next);
-    if (s->stuck)
-        nng_msg_free(s->stuck);
+    nng_close(s->lane.sock);
+    back_close(s); /* from here on no callbacks */
+    uint64_t lost = settle(s, s->next, false);
+    packet_forget(s);
     cell_drop(s);
+    if (s->lane.tls)
+        nng_tls_config_free(s->lane.tls);
     free(s->window);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->pipe_lock);

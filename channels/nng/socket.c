@@ -7,8 +7,7 @@
 #include "nng_internal.h"
 
 #include <errno.h>
-#include <nng/protocol/pipeline0/pull.h>
-#include <nng/protocol/pipeline0/push.h>
+#include <nng/protocol/pair1/pair.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,7 +23,7 @@ int nng_trail(int nng_error, const char *format, ...)
     } codes[] = { { NNG_ENOMEM, CUE_ENOMEM },         { NNG_EADDRINUSE, CUE_EBUSY },      { NNG_EADDRINVAL, CUE_EINVAL },
                   { NNG_EINVAL, CUE_EINVAL },         { NNG_EPERM, CUE_EPERM },           { NNG_ENOENT, CUE_ENOENT },
                   { NNG_ECONNREFUSED, CUE_EUNREACH }, { NNG_EUNREACHABLE, CUE_EUNREACH }, { NNG_ENOTSUP, CUE_ENOSYS },
-                  { NNG_ENOFILES, CUE_ELIMIT } };
+                  { NNG_ENOFILES, CUE_ELIMIT },       { NNG_EPEERAUTH, CUE_EPERM },       { NNG_ECRYPTO, CUE_EPERM } };
     char text[URL_WHERE_MAX + 200];
     va_list list;
     va_start(list, format);
@@ -57,12 +56,6 @@ bool nng_needs_guard(void)
 {
     unsigned major = 0, minor = 0;
     return sscanf(nng_version(), "%u.%u", &major, &minor) == 2 && major == 1 && minor < 6;
-}
-
-bool socket_admits(const struct socket_lane *lane, nng_pipe pipe)
-{
-    uint64_t uid;
-    return lane->scheme != SCHEME_IPC || nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) != 0 || uid == geteuid();
 }
 
 void socket_shut(struct socket_lane *lane)
@@ -154,16 +147,22 @@ static int open_pool(const cue_channel_opts *opts, cue_pool **out)
     return cue_pool_open(name && *name ? name : "cue", &(cue_pool_opts){ .flags = opts->pool ? CUE_ATTACH : 0 }, out);
 }
 
+void socket_limits(nng_socket sock, size_t largest)
+{
+    /* what a scheme does not know it refuses (inproc has no sizes): that is fine */
+    nng_socket_set_ms(sock, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
+    nng_socket_set_ms(sock, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS);
+    nng_socket_set_int(sock, NNG_OPT_RECVBUF, PACKETS_BUFFERED);
+    nng_socket_set_int(sock, NNG_OPT_SENDBUF, PACKETS_BUFFERED);
+    nng_socket_set_size(sock, NNG_OPT_RECVMAXSZ, largest);
+}
+
 static int open_socket(struct socket_lane *lane, bool receiver)
 {
-    int failed = receiver ? nng_pull0_open(&lane->sock) : nng_push0_open(&lane->sock);
+    int failed = receiver ? nng_pair1_open_poly(&lane->sock) : nng_pair1_open(&lane->sock);
     if (failed)
         return nng_trail(failed, "%s: open a socket", lane->url);
-    /* what a scheme does not know it refuses (inproc has no sizes): that is fine */
-    nng_socket_set_ms(lane->sock, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
-    nng_socket_set_ms(lane->sock, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS);
-    nng_socket_set_int(lane->sock, receiver ? NNG_OPT_RECVBUF : NNG_OPT_SENDBUF, PACKETS_BUFFERED);
-    nng_socket_set_size(lane->sock, NNG_OPT_RECVMAXSZ, receiver ? (size_t)lane->max + PACKET_SLACK : WIRE_HEAD_MAX);
+    socket_limits(lane->sock, receiver ? packet_max(lane->max) : WIRE_HEAD_MAX);
     return 0;
 }
 
@@ -182,6 +181,10 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
     lane->type = opts->type;
     status = socket_address(lane, url);
     if (!status)
+        status = peer_options(lane, url, opts);
+    if (!status)
+        status = tls_load(lane, url, opts, receiver);
+    if (!status)
         status = open_pool(opts, &lane->base.pool);
     if (!status) {
         sigset_t all, before; /* NNG starts its threads at the first call, ours starts below */
@@ -195,6 +198,8 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
     if (status) {
         if (lane->base.pool)
             cue_pool_close(lane->base.pool);
+        if (lane->tls)
+            nng_tls_config_free(lane->tls);
         free(lane);
         return status;
     }

@@ -5,25 +5,46 @@
 
 #include <string.h>
 
-enum { FIELDS_HELLO = 10, FIELDS_BATCH = 6, FIELDS_MOVED = 3, FIELDS_VIEWED = 5, FIELDS_MESSAGE = 5, FIELDS_FROM = 4 };
+enum { FIELDS_HEAD = 5, FIELDS_MOVED = 3, FIELDS_VIEWED = 5, FIELDS_CARRIED = 4, FIELDS_MESSAGE = 5, FIELDS_FROM = 4 };
+
+/* All that a head of this kind has; 0: no such kind. */
+static uint32_t head_fields(uint32_t kind)
+{
+    static const uint8_t more[] = { [WIRE_HELLO] = 5, [WIRE_BATCH] = 1, [WIRE_BACK] = 0, [WIRE_ACK] = 2, [WIRE_CHUNK] = 3 };
+    return kind >= WIRE_HELLO && kind <= WIRE_CHUNK ? FIELDS_HEAD + more[kind] : 0;
+}
 
 size_t wire_write_head(const struct wire_head *head, void *buf, size_t room)
 {
     struct pack to = pack_into(buf, room);
-    pack_array(&to, head->kind == WIRE_HELLO ? FIELDS_HELLO : FIELDS_BATCH);
+    pack_array(&to, head_fields(head->kind));
     pack_uint(&to, WIRE_VERSION);
     pack_uint(&to, head->kind);
     pack_uint(&to, head->channel);
     pack_uint(&to, head->incarnation);
     pack_uint(&to, head->number);
-    if (head->kind == WIRE_BATCH) {
-        pack_uint(&to, head->count);
-    } else {
+    switch (head->kind) {
+    case WIRE_HELLO:
         pack_uint(&to, head->party);
         pack_uint(&to, head->epoch);
         pack_uint(&to, head->cell);
         pack_uint(&to, head->cell_generation);
         pack_bin(&to, head->pool, (uint32_t)head->pool_bytes);
+        break;
+    case WIRE_BATCH:
+        pack_uint(&to, head->count);
+        break;
+    case WIRE_BACK:
+        break;
+    case WIRE_ACK:
+        pack_uint(&to, head->bye);
+        pack_uint(&to, head->max);
+        break;
+    case WIRE_CHUNK:
+        pack_uint(&to, head->total);
+        pack_uint(&to, head->offset);
+        pack_bin(&to, head->payload, (uint32_t)head->payload_bytes);
+        break;
     }
     return to.full ? 0 : to.used;
 }
@@ -33,18 +54,30 @@ bool wire_read_head(struct cursor *from, struct wire_head *out)
     uint32_t fields, version, kind;
     memset(out, 0, sizeof *out);
     if (!cursor_array(from, &fields) || !cursor_uint32(from, &version) || version != WIRE_VERSION || !cursor_uint32(from, &kind) ||
-        !cursor_uint(from, &out->channel) || !cursor_uint32(from, &out->incarnation) || !cursor_uint(from, &out->number))
+        fields < FIELDS_HEAD || fields != head_fields(kind) || !cursor_uint(from, &out->channel) ||
+        !cursor_uint32(from, &out->incarnation) || !cursor_uint(from, &out->number))
         return false;
     out->kind = (enum wire_kind)kind;
-    if (kind == WIRE_BATCH) /* an item is a byte at least */
-        return fields == FIELDS_BATCH && cursor_uint32(from, &out->count) && out->count <= cursor_left(from);
-    return kind == WIRE_HELLO && fields == FIELDS_HELLO && cursor_uint32(from, &out->party) && cursor_uint32(from, &out->epoch) &&
-           cursor_uint32(from, &out->cell) && cursor_uint(from, &out->cell_generation) && cursor_bin(from, &out->pool, &out->pool_bytes);
+    switch (out->kind) {
+    case WIRE_HELLO:
+        return cursor_uint32(from, &out->party) && cursor_uint32(from, &out->epoch) && cursor_uint32(from, &out->cell) &&
+               cursor_uint(from, &out->cell_generation) && cursor_bin(from, &out->pool, &out->pool_bytes);
+    case WIRE_BATCH: /* an item is a byte at least */
+        return cursor_uint32(from, &out->count) && out->count <= cursor_left(from);
+    case WIRE_BACK:
+        return true;
+    case WIRE_ACK:
+        return cursor_uint32(from, &out->bye) && out->bye <= 1 && cursor_uint(from, &out->max);
+    case WIRE_CHUNK:
+        return cursor_uint(from, &out->total) && cursor_uint(from, &out->offset) &&
+               cursor_bin(from, &out->payload, &out->payload_bytes);
+    }
+    return false;
 }
 
 static uint32_t block_fields(enum wire_what what)
 {
-    return what == WIRE_MOVED ? FIELDS_MOVED : what == WIRE_VIEWED ? FIELDS_VIEWED : 1;
+    return what == WIRE_MOVED ? FIELDS_MOVED : what == WIRE_VIEWED ? FIELDS_VIEWED : what == WIRE_CARRIED ? FIELDS_CARRIED : 1;
 }
 
 size_t wire_write_item(const struct wire_item *item, void *buf, size_t room)
@@ -61,6 +94,14 @@ size_t wire_write_item(const struct wire_item *item, void *buf, size_t room)
     if (item->what == WIRE_VIEWED) {
         pack_uint(&to, item->offset);
         pack_uint(&to, item->size);
+    }
+    if (item->what == WIRE_CARRIED) {
+        pack_uint(&to, item->block_type);
+        pack_uint(&to, item->size);
+        if (item->payload)
+            pack_bin(&to, item->payload, (uint32_t)item->size);
+        else
+            pack_nil(&to);
     }
     if (message) {
         pack_uint(&to, item->type);
@@ -97,11 +138,25 @@ static bool read_message(struct cursor *from, struct wire_item *out)
     return true;
 }
 
+static bool read_carried(struct cursor *from, struct wire_item *out)
+{
+    const uint8_t *payload;
+    size_t bytes;
+    if (!cursor_uint32(from, &out->block_type) || !cursor_uint(from, &out->size))
+        return false;
+    if (cursor_nil(from))
+        return true;
+    if (!cursor_bin(from, &payload, &bytes) || bytes != out->size)
+        return false;
+    out->payload = payload;
+    return true;
+}
+
 bool wire_read_item(struct cursor *from, struct wire_item *out)
 {
     uint32_t fields, what;
     memset(out, 0, sizeof *out);
-    if (!cursor_array(from, &fields) || !cursor_uint32(from, &what) || what > WIRE_GONE)
+    if (!cursor_array(from, &fields) || !cursor_uint32(from, &what) || what > WIRE_CARRIED)
         return false;
     out->what = (enum wire_what)what;
     uint32_t of_block = block_fields(out->what);
@@ -113,6 +168,8 @@ bool wire_read_item(struct cursor *from, struct wire_item *out)
     if ((what == WIRE_MOVED || what == WIRE_VIEWED) && (!cursor_uint32(from, &out->index) || !cursor_uint(from, &out->generation)))
         return false;
     if (what == WIRE_VIEWED && (!cursor_uint(from, &out->offset) || !cursor_uint(from, &out->size)))
+        return false;
+    if (what == WIRE_CARRIED && !read_carried(from, out))
         return false;
     if (fields && !read_message(from, out))
         return false;

@@ -4,7 +4,7 @@
  *
  *   shm://POOL/NAME     a mailbox in a pool's shared memory: many senders, one receiver, any number of processes. Pool and lane
  *                       are made by whoever comes first. With opts->pool the part POOL may be empty: shm:///NAME
- *   ipc://PATH, ipc://NAME, ipc://@ABSTRACT, tcp://HOST:PORT, inproc://NAME
+ *   ipc://PATH, ipc://NAME, ipc://@ABSTRACT, tcp://HOST:PORT, tls+tcp://HOST:PORT, ws://HOST:PORT/PATH, inproc://NAME
  *                       sockets, by NNG: receivers listen, senders dial
  *
  * Options follow a ?, joined by &; they are the fields of cue_channel_opts and win over the struct. Sizes may end in k, M, G
@@ -22,15 +22,19 @@
  * process is dead: the next one opens the channel and goes on with the oldest message that was not taken.
  *
  * SOCKETS. ipc://NAME, without a slash, lies in $CUE_DIR, else $XDG_RUNTIME_DIR/cuelight, else /tmp/cuelight-UID, which only we may
- *   write to; an ipc peer of another user is refused. tcp:// asks nobody who they are: use it where all who can connect may.
+ *   write to; an ipc peer of another user is refused, unless `users` names that. tls+tcp:// wants `ca`, `cert` and `key` at both ends,
+ *   and refuses who has no certificate that `ca` vouches for; a sender also checks the receiver's name. tcp:// and ws:// ask nobody
+ *   who they are: use them where all who can connect may.
  *   Messages go in batches: at once if nothing is under way, else with the next acknowledgement, a full batch, or after `flush`.
  *   A sender may come before its receiver; it holds up to `depth` messages, then sends wait, and it owns one block of 64 bytes of
- *   the pool while it is open. Both ends must be able to open the sender's pool, for the blocks and for the acknowledgements: a
- *   receiver on another host gets CUE_EREMOTE once for such a sender (CUE_ENOENT, CUE_EPERM), and takes nothing from it.
+ *   the pool while it is open.
+ *   A receiver that can map the sender's pool gets blocks as they are, without a copy. One that cannot (another host, another
+ *   /dev/shm, no permission) gets a copy of a block, or of what a view shows, in a pool of its own, and becomes its owner; the
+ *   copied bytes are counted, and `max` bounds bytes and block together. Both come through the same call.
  *   A connection that breaks is made again, and what was not taken over is sent again, in order. A moved block arrives exactly once,
- *   or is freed: with its sender's death or exit, or when its sender closes and `linger` is over. Bytes without a block are kept until
- *   they are acknowledged; only if a receiver is killed its successor may get some again that it had taken; they are lost with a
- *   sender that is killed. cue_channel_stat counts what was resent, returned, dropped, and gaps in the numbers of a sender.
+ *   or is freed: with its sender's death or exit, or when its sender closes and `linger` is over. Bytes, of a message or of a copied block,
+ *   are kept until they are acknowledged; only if a receiver is killed its successor may get some again that it had taken; they are lost
+ *   with a sender that is killed. cue_channel_stat counts what was resent, returned, dropped, and gaps in the numbers of a sender.
  *
  * WAITING. `wait` <= 0 asks once. A receiver spins for a moment (option `spin`) before it sleeps. A wait ends with what was
  * missing (CUE_EEMPTY, CUE_EFULL), with CUE_EINTR after a signal handler ran or cue_channel_wake was called, and with
@@ -60,6 +64,18 @@ enum { CUE_FAIL = 1, CUE_DROP_NEW = 2, CUE_DROP_OLD = 3 };              /* full 
 /* Types of messages from here on are the library's; an application's are below. */
 enum { CUE_TYPE_SYSTEM = 0x7fff0000, CUE_DOWN = 0x7fff0001 };
 
+/* Who is at the other end of a socket. */
+typedef struct cue_peer {
+    int32_t pid;       /* ipc, inproc; 0: not known. As the kernel of the asking process numbers it */
+    uint32_t uid, gid; /* the same; UINT32_MAX: not known */
+    uint32_t party;    /* as it says: its slot in its pool, from 1 */
+    uint64_t host;     /* as it says: its host id */
+    bool verified;     /* by the kernel (ipc, inproc) or by its certificate (tls+tcp); false: it may be anybody */
+    char label[32];    /* tcp, tls+tcp, ws: its address and port */
+    char subject[64];  /* of its certificate, where NNG tells it (from 1.6 on) */
+    uint64_t spare[4];
+} cue_peer;
+
 typedef struct cue_channel_opts {
     uint32_t kind;     /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
     uint32_t full;     /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD; URL: fail drop-new drop-old */
@@ -76,7 +92,13 @@ typedef struct cue_channel_opts {
     cue_time flush;    /* sockets: the most that a batch waits for more; 0: 50 us, < 0: none */
     cue_time linger;   /* sockets: what close waits for what is not sent yet; 0: 1 s, < 0: none */
     cue_pool *pool;    /* shm:///NAME: the pool. Sockets: where received bytes go and sent blocks are; NULL: $CUE_POOL, else "cue" */
-    uint64_t spare[6]; /* zero */
+    const char *ca, *cert, *key; /* tls+tcp, both ends, all three: files of PEM: who is trusted; our certificate; its key */
+    const char *server;          /* tls+tcp, senders: the name in the receiver's certificate; NULL: the URL's host */
+    const char *users;           /* ipc: whose processes may be the other end: "1000,1001", "any"; NULL: our own user's */
+    int (*admit)(void *arg, const struct cue_peer *who); /* sockets: < 0 refuses a connection. Runs on another thread, at any
+                                                            time until close; must not wait and not use the channel */
+    void *arg;                                           /* for admit */
+    uint64_t spare[6];                                   /* zero */
 } cue_channel_opts;
 
 /* Who opens an shm:// lane first decides kind, full, depth, type, bytes and max; later openers get it as it is, and a kind that
@@ -125,6 +147,7 @@ typedef struct cue_channel_info {
 
 /* Opens the lane behind the URL to receive, to send, or both. `opts` may be NULL. Makes system calls, takes process memory.
  * CUE_EINVAL: see above. CUE_ETYPE: the lane is of another kind. CUE_EBUSY: somebody who lives receives from it.
+ * CUE_EPERM: tls+tcp, the receiver refused our certificate or we its. CUE_ENOSYS: TLS, and NNG was built without.
  * CUE_EEXIST: the name belongs to a block. CUE_EUNREACH, CUE_EPERM, CUE_ENOMEM, CUE_ELIMIT. */
 CUE_API CUE_CHECKED int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
 
@@ -186,6 +209,10 @@ CUE_API int cue_channel_fd(cue_channel *ch);
 
 /* Gives a received message back: its bytes, and its block unless that was moved out. It is empty afterwards; all zero is fine. */
 CUE_API void cue_msg_release(cue_msg *m);
+
+/* Who sent a message that came through a socket, as the kernel or TLS says. CUE_ENOSYS: it came through shm://. CUE_ESTALE: thousands
+ * of connections were made since. */
+CUE_API int cue_msg_peer(const cue_msg *m, cue_peer *out);
 
 /* This process's present wait on the channel, or else its next one, ends with CUE_EINTR. Async-signal-safe. */
 CUE_API void cue_channel_wake(cue_channel *ch);

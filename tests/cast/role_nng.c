@@ -103,6 +103,54 @@ int role_nng_send(int argc, char **argv)
     return status ? 4 : 0;
 }
 
+/* The bytes that block `number` of a far sender has. */
+static void fill_far(unsigned char *data, size_t size, uint64_t number)
+{
+    for (size_t i = 0; i < size; i++)
+        data[i] = (unsigned char)(number * 31 + i + (i >> 8));
+}
+
+/* URL POOL COUNT SIZE: plays another host: makes a pool of its own, sends COUNT blocks of SIZE bytes, says d, closes, and exits
+ * with 0 if all were taken over, none was freed unsent, and all that was copied is counted. */
+int role_nng_far(int argc, char **argv)
+{
+    cue_pool *pool;
+    cue_channel *ch;
+    cue_channel_info info;
+    cue_pool_info left;
+    setenv("CUE_HOST_ID", "another-host", 1);
+    if (argc < 5 || cue_pool_open(argv[2], &(cue_pool_opts){ .size = 64 << 20, .flags = CUE_CREATE }, &pool))
+        return 1;
+    uint64_t count = strtoull(argv[3], NULL, 10);
+    size_t size = strtoull(argv[4], NULL, 10);
+    if (cue_channel_open(argv[1], CUE_SEND, &(cue_channel_opts){ .pool = pool, .linger = CUE_SEC(30) }, &ch)) {
+        fprintf(stderr, "nng_far: %s\n", cue_trail());
+        return 2;
+    }
+    role_say('r');
+    for (uint64_t i = 0; i < count; i++) {
+        cue_block b;
+        if (cue_block_alloc(pool, size, &(cue_block_opts){ .type = 9, .wait = CUE_SEC(30) }, &b))
+            return 3;
+        fill_far(b.data, size, i);
+        if (cue_channel_send(ch, &(cue_msg){ .tag = i, .move = &b }, CUE_SEC(30))) {
+            fprintf(stderr, "nng_far: %s\n", cue_trail());
+            return 4;
+        }
+    }
+    role_say('d');
+    for (int i = 0; i < 30000 && cue_channel_stat(ch, &info) == 0 && info.queued; i++)
+        poll(NULL, 0, 1);
+    if (cue_channel_close(ch))
+        return 5;
+    if (info.sent != count || info.dropped || info.returned || (info.resent == 0 && info.copied != count * size))
+        return 6;
+    if (cue_pool_stat(pool, &left) || left.blocks)
+        return 7;
+    cue_pool_close(pool);
+    return 0;
+}
+
 /* URL POOL: listens, says r, waits to be killed. */
 int role_nng_listen(int argc, char **argv)
 {

@@ -30,6 +30,7 @@
     X(attach_desc, "HEX TEXT: attaches the block of a descriptor, says v; told, compares its text, releases") \
     X(nng_recv, "URL POOL: receives numbered blocks, marks them in the table, until told") \
     X(nng_send, "URL POOL SENDER FIRST COUNT [DEPTH]: sends numbered blocks, COUNT or until told") \
+    X(nng_far, "URL POOL COUNT SIZE: plays another host, sends COUNT blocks of SIZE bytes from a pool of its own") \
     X(nng_quit, "URL POOL: sends 300 blocks and ends without closing anything") \
     X(nng_listen, "URL POOL: listens, says r, waits to be killed") \
     X(mailbox_sender, "URL: opens to send, says r; sends a number for each byte it is told, says k") \

@@ -1,0 +1,260 @@
+/* The senders that a receiver knows, and what it tells them.
+ *
+ * A PEER is a sending channel, known by the random id of its hello; it stays known after its connection has gone, so that what it
+ * sends again is told from what it has not sent yet. `expected` is the number of its next message. A peer beyond the table pushes
+ * out the one that was silent longest; if that lives, it hears nothing, says hello again and goes on.
+ *
+ * A near one is told through its cell. A hello whose pool cannot be attached, for whatever reason, makes a far one: it is told by
+ * ACK packets on the back connection that it opens for that. They are sent once, without waiting: one that is lost comes again, since
+ * a sender that hears nothing says hello again.
+ *
+ * BEFORE A CONNECTION IS CLOSED while it may carry something (at close, and when the guard makes the listener anew), its sender
+ * is told to stop, see cell_layout.h for why.
+ */
+#include "receiver.h"
+
+#include "base/process.h"
+
+#include <cuelight/serial.h>
+#include <string.h>
+
+enum { BYE_NS = 50 * 1000 * 1000 };
+
+#define TRANSFER_IDLE_NS (INT64_C(10) * 1000 * 1000 * 1000)
+
+/* ---- what a peer is told ---- */
+
+/* A lease on its cell. The type and the id keep a hello that lies from making us write into somebody's block. */
+static struct cell *cell_attach(const struct peer *peer, cue_block *view)
+{
+    struct block_ref ref;
+    if (pool_attach(peer->pool, peer->cell, peer->cell_generation, 64 - REC_GENERATION_SHIFT, view))
+        return NULL;
+    struct cell *cell = view->data;
+    if (view->size == sizeof *cell && handle_open(view, &ref) == 0 &&
+        atomic_load_explicit(&ref.rec->type, acquire) == POOL_TYPE_CELL && /* pairs with: cell_make */
+        cell->channel == peer->channel)
+        return cell;
+    cue_block_release(view);
+    return NULL;
+}
+
+static void answer_near(const struct receiver *r, const struct peer *peer, struct cell *cell, bool bye)
+{
+    atomic_store_explicit(&cell->max, r->lane.max, relaxed);                                     /* before the word */
+    atomic_store_explicit(&cell->word, cell_word(peer->incarnation, bye, peer->acked), seq_cst); /* pairs with: take_word */
+    uint32_t bell = atomic_fetch_add_explicit(&cell->bell, BELL_ONE, seq_cst);                   /* pairs with: sender_thread */
+    if (bell & BELL_ASLEEP)
+        futex_wake(&cell->bell, 1);
+}
+
+static void answer_far(const struct receiver *r, const struct peer *peer, bool bye)
+{
+    struct wire_head head = { .kind = WIRE_ACK,
+                              .channel = peer->channel,
+                              .incarnation = peer->incarnation,
+                              .number = peer->acked,
+                              .bye = bye,
+                              .max = r->lane.max };
+    char bytes[WIRE_HEAD_MAX];
+    size_t size = wire_write_head(&head, bytes, sizeof bytes);
+    nng_msg *packet;
+    if (!peer->back || nng_msg_alloc(&packet, size))
+        return;
+    memcpy(nng_msg_body(packet), bytes, size);
+    nng_msg_set_pipe(packet, (nng_pipe){ .id = peer->back });
+    if (nng_sendmsg(r->lane.sock, packet, NNG_FLAG_NONBLOCK))
+        nng_msg_free(packet);
+}
+
+static bool answer(const struct receiver *r, const struct peer *peer, bool bye)
+{
+    cue_block view;
+    if (!peer->pool) {
+        answer_far(r, peer, bye);
+        return true;
+    }
+    struct cell *cell = cell_attach(peer, &view);
+    if (!cell)
+        return false;
+    answer_near(r, peer, cell, bye);
+    cue_block_release(&view);
+    return true;
+}
+
+bool peer_acknowledge(struct receiver *r, struct peer *peer)
+{
+    r->unacknowledged = 0;
+    pthread_mutex_lock(&r->lock);
+    peer->acked = peer->expected - 1;
+    bool lives = answer(r, peer, false);
+    pthread_mutex_unlock(&r->lock);
+    return lives;
+}
+
+void peer_restart(struct receiver *r, struct peer *peer)
+{
+    transfer_drop(&r->transfers, &peer->transfer);
+    pthread_mutex_lock(&r->lock);
+    peer->acked = peer->expected - 1;
+    answer(r, peer, true);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* Until it has seen that it shall stop. */
+static void wait_for(const struct peer *peer, int64_t end)
+{
+    cue_block view;
+    struct cell *cell = cell_attach(peer, &view);
+    uint32_t seen;
+    if (!cell)
+        return;
+    while ((seen = atomic_load_explicit(&cell->seen, acquire)) != peer->incarnation + 1 && /* pairs with: hear_bye */
+           cell_incarnation(atomic_load_explicit(&cell->word, relaxed)) == peer->incarnation && clock_ns() < end)
+        futex_wait(&cell->seen, seen, BYE_NS / 10);
+    cue_block_release(&view);
+}
+
+void peers_quiesce(struct receiver *r)
+{
+    int64_t end = clock_ns() + BYE_NS;
+    pthread_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < PEERS_MAX; i++)
+        if (r->peers[i].incarnation)
+            answer(r, &r->peers[i], true);
+    for (unsigned i = 0; i < PEERS_MAX; i++)
+        if (r->peers[i].incarnation && r->peers[i].pool)
+            wait_for(&r->peers[i], end);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- the table ---- */
+
+static void peer_forget(struct receiver *r, struct peer *peer)
+{
+    transfer_drop(&r->transfers, &peer->transfer);
+    if (peer->pool && peer->pool != r->lane.base.pool)
+        cue_pool_close(peer->pool);
+    memset(peer, 0, sizeof *peer);
+}
+
+void peers_forget(struct receiver *r)
+{
+    for (unsigned i = 0; i < PEERS_MAX; i++)
+        peer_forget(r, &r->peers[i]);
+}
+
+struct peer *peers_find(struct receiver *r, uint64_t channel)
+{
+    if (r->from && r->from->channel == channel)
+        return r->from;
+    for (unsigned i = 0; i < PEERS_MAX; i++)
+        if (r->peers[i].channel == channel)
+            return &r->peers[i];
+    return NULL;
+}
+
+/* Writes a peer into the table, over `known` or over the oldest. */
+static void peer_store(struct receiver *r, struct peer *known, const struct peer *fresh)
+{
+    struct peer *oldest = &r->peers[0];
+    for (unsigned i = 1; i < PEERS_MAX; i++)
+        if (r->peers[i].used < oldest->used)
+            oldest = &r->peers[i];
+    pthread_mutex_lock(&r->lock);
+    if (!known)
+        peer_forget(r, oldest);
+    *(known ? known : oldest) = *fresh;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- hello ---- */
+
+/* The pool of a sender that is near; NULL: it is far. CUE_ECORRUPT: neither. */
+static int peer_pool(struct receiver *r, const struct wire_head *head, uint64_t *host, cue_pool **out)
+{
+    cue_pool *own = r->lane.base.pool;
+    cue_desc desc;
+    *out = NULL;
+    if (cue_desc_decode(head->pool, head->pool_bytes, &desc) < 0)
+        return CUE_ECORRUPT;
+    *host = desc.host;
+    if (desc.pool_uid == own->uid && desc.host == own->host)
+        *out = own;
+    else if (cue_pool_attach(head->pool, head->pool_bytes, out))
+        *out = NULL;
+    return 0;
+}
+
+static bool number_possible(const struct wire_head *head)
+{
+    return head->channel && head->number && !(head->number >> CELL_NUMBER_BITS) && head->incarnation &&
+           !(head->incarnation >> CELL_INCARNATION_BITS);
+}
+
+int peer_hello(struct receiver *r, const struct wire_head *head)
+{
+    if (!number_possible(head))
+        return CUE_ECORRUPT;
+    struct peer *known = peers_find(r, head->channel);
+    struct peer fresh = known ? *known : (struct peer){ .channel = head->channel };
+    bool first = !fresh.incarnation;
+    if (first) {
+        uint64_t host;
+        if (peer_pool(r, head, &host, &fresh.pool))
+            return CUE_ECORRUPT;
+        fresh.expected = head->number;
+        fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, host, head->party);
+    } else if (fresh.pipe != r->pipe) {
+        fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, 0, head->party);
+    }
+    if (fresh.expected < head->number) {
+        count_add(&r->count.gaps, head->number - fresh.expected);
+        fresh.expected = head->number;
+    }
+    if (known && fresh.incarnation != head->incarnation)
+        transfer_drop(&r->transfers, &known->transfer); /* it begins again */
+    fresh.transfer = known ? known->transfer : NULL;
+    fresh.incarnation = head->incarnation;
+    fresh.cell = head->cell;
+    fresh.cell_generation = head->cell_generation;
+    fresh.pipe = r->pipe;
+    fresh.used = atomic_load_explicit(&r->count.packets, relaxed) + 1; /* ours */
+    if (!peer_acknowledge(r, &fresh)) {
+        if (first && fresh.pool && fresh.pool != r->lane.base.pool)
+            cue_pool_close(fresh.pool);
+        return CUE_ECORRUPT;
+    }
+    peer_store(r, known, &fresh);
+    return 0;
+}
+
+int peer_back(struct receiver *r, const struct wire_head *head)
+{
+    if (!head->channel)
+        return CUE_ECORRUPT;
+    struct peer *known = peers_find(r, head->channel);
+    struct peer fresh = known ? *known : (struct peer){ .channel = head->channel };
+    fresh.back = r->pipe;
+    fresh.used = atomic_load_explicit(&r->count.packets, relaxed) + 1; /* ours */
+    peer_store(r, known, &fresh);
+    if (known && known->incarnation && !known->pool)
+        peer_acknowledge(r, known); /* it has waited for this */
+    return 0;
+}
+
+/* ---- transfers that do not go on ---- */
+
+void peers_sweep(struct receiver *r, bool idle)
+{
+    int64_t now = idle ? clock_ns() : 0;
+    for (unsigned i = 0; r->transfers.open && i < PEERS_MAX; i++) {
+        struct peer *peer = &r->peers[i];
+        if (!peer->transfer)
+            continue;
+        if (atomic_load_explicit(&r->gone[peer->pipe % PIPES_SEEN], acquire) == peer->pipe) /* pairs with: on_pipe */
+            transfer_drop(&r->transfers, &peer->transfer);
+        else if (idle && now - peer->transfer->touched > TRANSFER_IDLE_NS)
+            peer_restart(r, peer);
+    }
+}

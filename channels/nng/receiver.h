@@ -1,0 +1,78 @@
+/* Inside the receiving end: recv.c hands messages out, peers.c knows the senders. */
+#ifndef NNG_RECEIVER_H
+#define NNG_RECEIVER_H
+
+#include "transfer.h"
+
+enum { PEERS_MAX = 256, PIPES_SEEN = 64 };
+
+struct peer {
+    uint64_t channel;  /* 0: free */
+    uint64_t expected; /* read and written only by the thread that receives */
+    uint64_t acked;
+    uint32_t incarnation; /* 0: has not said hello, only where its back connection is */
+    uint32_t cell;
+    uint64_t cell_generation;
+    cue_pool *pool; /* near: where its blocks and its cell are; NULL: it is far */
+    uint64_t used;  /* when, in packets */
+    uint32_t pipe;  /* its data connection */
+    uint32_t back;  /* its back connection, 0: none */
+    uint64_t who;   /* for cue_msg_peer */
+    struct transfer *transfer;
+};
+
+struct receiver {
+    struct socket_lane lane;
+    int recv_fd; /* NNG's, to poll; never read */
+    int wake_fd; /* an eventfd: cue_channel_wake, and closing */
+    int gone_fd; /* an eventfd: a connection has ended */
+    struct guard *guard;
+    pthread_t thread; /* if there is a guard */
+    int stop_fd;
+    _Atomic int32_t pipes; /* connections; counted by NNG's callbacks */
+    _Atomic uint64_t unwelcome; /* connections that were refused; the same */
+    _Atomic uint32_t gone[PIPES_SEEN]; /* connections that ended, at id % PIPES_SEEN; the same */
+    pthread_mutex_t lock;  /* for the peers: they change only under it, but for `expected`, `used` and `transfer` */
+
+    /* by the thread that receives */
+    struct peer peers[PEERS_MAX];
+    nng_msg *packet; /* being handed out, NULL: none */
+    uint32_t pipe;   /* from which it came */
+    struct wire_head head;
+    struct peer *from;
+    struct cursor at;
+    uint64_t number; /* of the message at `at` */
+    uint32_t left;   /* messages in it */
+    uint32_t unacknowledged;
+    struct transfers transfers;
+    struct {
+        uint32_t pipe, count;
+    } lies[PIPES_SEEN]; /* packets that made no sense, by connection */
+
+    struct {
+        _Atomic uint64_t packets, received, bytes, copied, dropped, gaps, corrupt, left; /* written by that thread, read by stat */
+    } count;
+};
+
+static inline void count_add(_Atomic uint64_t *count, uint64_t n)
+{
+    atomic_store_explicit(count, atomic_load_explicit(count, relaxed) + n, relaxed); /* one writer, for people */
+}
+
+/* ---- peers.c; by the thread that receives ---- */
+/* The peer of that channel, NULL if it is not known. */
+struct peer *peers_find(struct receiver *r, uint64_t channel);
+/* A hello makes or renews a peer; so does what it says on its back connection. CUE_ECORRUPT. */
+int peer_hello(struct receiver *r, const struct wire_head *head);
+int peer_back(struct receiver *r, const struct wire_head *head);
+/* Tells the sender how far we have come. False: it is gone, or was none. */
+bool peer_acknowledge(struct receiver *r, struct peer *peer);
+/* Tells it to begin again with what was not acknowledged; its transfer is dropped. */
+void peer_restart(struct receiver *r, struct peer *peer);
+/* Drops transfers whose connection has ended; with `idle` also those that do not go on. */
+void peers_sweep(struct receiver *r, bool idle);
+void peers_forget(struct receiver *r);
+/* Tells all senders to stop; waits until the living near ones have. Also by the guard's thread. */
+void peers_quiesce(struct receiver *r);
+
+#endif

@@ -1,0 +1,107 @@
+/* Inside the sending end: send.c has the window and the thread, encode.c makes packets, back.c hears a far receiver. */
+#ifndef NNG_SENDER_H
+#define NNG_SENDER_H
+
+#include "nng_internal.h"
+
+enum { SCRATCH = 2 * BATCH_BYTES };
+
+/* A connection that is dialled: the data connection, and the back connection. */
+struct link {
+    nng_socket sock;
+    nng_dialer dialer;     /* the thread's, once it runs */
+    int64_t redial_at;     /* the thread's: when to give the dialer up; 0: connected */
+    _Atomic uint32_t pipe; /* 0: none; stored by NNG's callbacks */
+};
+
+struct message {
+    enum wire_what what;
+    struct in_flight block; /* MOVED */
+    uint64_t payload;       /* MOVED, VIEWED: bytes, and the block's type */
+    uint32_t type;
+    cue_block view;         /* VIEWED: its lease, until the receiver has its own */
+    struct wire_item item;  /* `bytes` is our copy */
+};
+
+struct sender {
+    struct socket_lane lane;
+    uint64_t channel;
+    uint32_t pool_incarnation;
+    int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
+    uint32_t depth;
+    bool drop_new;
+    int send_fd;                     /* NNG's, to poll; never read */
+    struct link data, back;
+    nng_aio *back_aio; /* NULL: no back connection was opened */
+    uint32_t announced; /* the back connection that was told whose it is */
+    cue_block cell_block, cell_view; /* the second keeps it mapped whatever becomes of the pool */
+    struct cell *cell;
+    uint32_t cell_index;
+    uint64_t cell_generation;
+    pthread_t thread;
+    _Atomic uint32_t stop;
+    pthread_mutex_t pipe_lock; /* for `ended`, which keeps NNG's callbacks from the cell */
+    bool ended;
+    _Atomic uint64_t back_word, back_max; /* as the cell's, from a far receiver; written by NNG's callback */
+    _Atomic int32_t peer_pid;
+    _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
+    _Atomic uint32_t woken;
+
+    pthread_mutex_t lock;
+    struct message *window;
+    uint64_t base, encoded, next; /* numbers; the first message is 1 */
+    uint64_t highest;             /* of all that were ever encoded */
+    uint64_t waiting_bytes;       /* of the window's own copies */
+    uint64_t unsent_bytes;        /* about, of those not encoded */
+    uint64_t bytes_max;
+    uint32_t sleepers; /* senders that wait for room */
+    uint32_t known_pipe, incarnation;
+    uint64_t word, far_word; /* of the cell, and from a far receiver, as they were last looked at */
+    uint64_t peer_max;       /* the receiver's largest message */
+    uint64_t chunk_at;       /* of the block of message `encoded`: so many bytes are in packets */
+    unsigned hellos;         /* since we were last welcome */
+    bool welcome, far, was_far, armed;
+    int refused; /* tls: why there is no connection: NNG's error, 0: not known */
+    nng_msg *stuck; /* a packet that NNG had no room for */
+    char scratch[SCRATCH];
+    struct {
+        uint64_t batches, resent, returned, dropped, refused, bytes, copied, peak;
+    } count;
+};
+
+
+static inline struct message *message_at(struct sender *s, uint64_t number)
+{
+    return &s->window[number % s->depth];
+}
+
+/* ---- send.c ---- */
+/* Wakes the thread, whatever it sleeps for. */
+void sender_poke(struct sender *s);
+/* What NNG's callbacks do with a connection that was made or has ended. */
+void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event);
+/* Dials, without waiting. An error of NNG's. */
+int link_dial(const struct sender *s, struct link *link);
+
+/* ---- encode.c; `lock` is held ---- */
+/* Keeps the pool mapped while records are looked at here: the application may destroy it behind the thread's back. */
+bool pool_pin(const struct sender *s);
+void pool_unpin(void);
+/* Hands a packet to NNG; keeps it if there is no room. */
+bool packet_put(struct sender *s, nng_msg *packet);
+void packet_forget(struct sender *s);
+void sender_hello(struct sender *s);
+/* Sends all that can be sent now. */
+void sender_flush(struct sender *s);
+/* Is its payload more than the receiver takes? */
+bool message_too_big(const struct sender *s, const struct message *m);
+
+/* ---- back.c; by the thread ---- */
+/* Opens the back connection; if that fails it is tried again. */
+void back_open(struct sender *s);
+/* Says on it whose it is, once a connection. */
+void back_announce(struct sender *s);
+/* After the data connection's end: no callback runs any more. */
+void back_close(struct sender *s);
+
+#endif

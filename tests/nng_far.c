@@ -1,0 +1,424 @@
+/* Payload to receivers that cannot map the sender's pool, over every transport that reaches another host: it arrives whole, once, in
+ * order; what is copied is counted; whoever is killed in the middle leaves nothing; kills of either side lose what they may.
+ * budget: 90 s */
+#include "tests/harness.h"
+
+#include "channels/nng/nng_internal.h"
+
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <cuelight.h>
+#include <netinet/in.h>
+
+static char name[64], far_name[64], folder[40];
+static cue_pool *pool, *far_pool;
+
+static void set_up(void)
+{
+    strcpy(folder, "/tmp/cuetest-XXXXXX");
+    cr_assert(mkdtemp(folder) != NULL);
+    strcpy(name, test_name("near"));
+    strcpy(far_name, test_name("far"));
+    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 64 << 20, .flags = CUE_CREATE }, &pool));
+    CUE_MUST(cue_pool_open(far_name, &(cue_pool_opts){ .size = 64 << 20, .flags = CUE_CREATE }, &far_pool));
+    far_pool->host++; /* what its descriptors say: nobody here can map it */
+}
+
+static void nothing_is_left(cue_pool *of)
+{
+    cue_pool_info info;
+    cr_assert(eq(int, cue_pool_check(of, true, NULL, NULL), 0));
+    CUE_MUST(cue_pool_stat(of, &info));
+    cr_assert(eq(u64, info.blocks, 0), "%lu blocks in %s", info.blocks, info.name);
+    cr_assert(eq(u64, info.in_flight, 0));
+}
+
+static void tear_down(void)
+{
+    nothing_is_left(pool);
+    nothing_is_left(far_pool);
+    cue_pool_close(pool);
+    cue_pool_close(far_pool);
+    cr_assert(eq(int, rmdir(folder), 0), "%s is not empty", folder);
+    char mine[32];
+    snprintf(mine, sizeof mine, "-%d-", (int)getpid());
+    cr_assert(eq(int, test_leftovers(mine), 0));
+}
+
+TestSuite(nng_far, .init = set_up, .fini = tear_down, .timeout = 80);
+
+/* A port of the loopback that nobody listens on now. */
+static int free_port(void)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert(eq(int, bind(fd, (struct sockaddr *)&at, sizeof at), 0));
+    cr_assert(eq(int, getsockname(fd, (struct sockaddr *)&at, &size), 0));
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
+static const char *const schemes[] = { "ipc", "tcp", "ws" };
+
+static void url_of(const char *scheme, char *url, size_t room)
+{
+    if (strcmp(scheme, "ipc") == 0)
+        snprintf(url, room, "ipc://%s/lane", folder);
+    else
+        snprintf(url, room, "%s://127.0.0.1:%d%s", scheme, free_port(), strcmp(scheme, "ws") == 0 ? "/lane" : "");
+}
+
+static cue_channel *open_in(cue_pool *of, const char *url, unsigned how, cue_channel_opts opts)
+{
+    cue_channel *ch;
+    opts.pool = of;
+    CUE_MUST(cue_channel_open(url, how, &opts, &ch));
+    return ch;
+}
+
+static cue_channel_info stat_of(cue_channel *ch)
+{
+    cue_channel_info info;
+    CUE_MUST(cue_channel_stat(ch, &info));
+    return info;
+}
+
+static unsigned char byte_at(uint64_t number, size_t i)
+{
+    return (unsigned char)(number * 31 + i + (i >> 8));
+}
+
+static void fill(cue_block *b, uint64_t number)
+{
+    for (size_t i = 0; i < b->size; i++)
+        ((unsigned char *)b->data)[i] = byte_at(number, i);
+}
+
+static bool is_filled(const void *data, size_t size, uint64_t number)
+{
+    for (size_t i = 0; i < size; i++)
+        if (((const unsigned char *)data)[i] != byte_at(number, i))
+            return false;
+    return true;
+}
+
+static const size_t sizes[] = { 0,           1,           64,          CARRY_WHOLE,         CARRY_WHOLE + 1, CHUNK_BYTES - 1,
+                                CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7, 100,             5 << 20 };
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+static void send_block(cue_channel *s, uint64_t number, size_t size, const char *bytes)
+{
+    cue_block b;
+    CUE_MUST(cue_block_alloc(far_pool, size, &(cue_block_opts){ .type = 40, .wait = CUE_SEC(10) }, &b));
+    fill(&b, number);
+    CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = number, .data = bytes, .size = bytes ? strlen(bytes) : 0, .move = &b }, CUE_SEC(20)));
+    cr_assert(eq(ptr, b.data, NULL));
+}
+
+static void blocks_arrive(const char *scheme)
+{
+    char url[120];
+    uint64_t sum = 0;
+    url_of(scheme, url, sizeof url);
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 }), *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ 0 });
+    for (uint64_t i = 0; i < SIZES; i++, sum += sizes[i - 1])
+        send_block(s, i, sizes[i], NULL);
+    for (uint64_t i = 0; i < SIZES; i++) {
+        cue_msg m;
+        struct block_ref ref;
+        cr_assert(eq(int, cue_channel_recv(r, &m, CUE_SEC(20)), 0), "%s: %s", url, cue_trail());
+        cr_assert(eq(u64, m.tag, i));
+        cr_assert(eq(int, m.status, 0));
+        cr_assert(eq(u32, m.type, 40)); /* the block's */
+        cr_assert(eq(sz, m.block.size, sizes[i]));
+        cr_assert(eq(ptr, (void *)(uintptr_t)m.data, m.block.data));
+        cr_assert(is_filled(m.data, m.size, i), "block %lu", i);
+        cr_assert(eq(int, handle_open(&m.block, &ref), 0));
+        cr_assert(eq(ptr, ref.pool, pool));
+        cr_assert(ref.owner);
+        cue_msg_release(&m);
+    }
+    for (int i = 0; i < 10000 && stat_of(s).queued; i++)
+        poll(NULL, 0, 1);
+    cue_channel_info out = stat_of(s), in = stat_of(r);
+    cr_assert(eq(u64, in.received, SIZES));
+    cr_assert(eq(u64, in.copied, sum));
+    cr_assert(eq(u64, in.bytes, sum));
+    cr_assert(eq(u64, in.dropped + in.gaps + in.refused, 0));
+    cr_assert(eq(u64, out.copied, sum));
+    cr_assert(eq(u64, out.dropped + out.returned + out.resent, 0));
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    nothing_is_left(far_pool);
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+Test(nng_far, blocks_arrive_whole_over_ipc)
+{
+    blocks_arrive("ipc");
+}
+
+Test(nng_far, blocks_arrive_whole_over_tcp)
+{
+    blocks_arrive("tcp");
+}
+
+Test(nng_far, blocks_arrive_whole_over_ws)
+{
+    blocks_arrive("ws");
+}
+
+Test(nng_far, bytes_and_views_go_with_their_block_and_keep_their_order)
+{
+    char url[120];
+    url_of("tcp", url, sizeof url);
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 }), *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ 0 });
+    cue_block kept, view;
+    CUE_MUST(cue_block_alloc(far_pool, 1 << 20, &(cue_block_opts){ .type = 41 }, &kept));
+    fill(&kept, 7);
+    for (uint64_t i = 0; i < 60; i++) {
+        if (i % 3 == 0) {
+            send_block(s, i, i % 2 ? 100 : 400000, "with");
+        } else if (i % 3 == 1) {
+            CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = i, .data = "alone", .size = 5 }, CUE_SEC(20)));
+        } else {
+            CUE_MUST(cue_block_view(&kept, 256 * 4, i % 2 ? 300000 : 50, &view));
+            CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = i, .move = &view }, CUE_SEC(20)));
+        }
+    }
+    cue_block_free(&kept); /* what a view showed is still sent: the sender's lease keeps it */
+    for (uint64_t i = 0; i < 60; i++) {
+        cue_msg m;
+        CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+        cr_assert(eq(u64, m.tag, i));
+        if (i % 3 == 0) {
+            cr_assert(eq(int, memcmp(m.data, "with", 4), 0));
+            cr_assert(eq(sz, m.block.size, i % 2 ? 100 : 400000));
+            cr_assert(is_filled(m.block.data, m.block.size, i));
+        } else if (i % 3 == 1) {
+            cr_assert(eq(int, memcmp(m.data, "alone", 5), 0));
+            cr_assert(eq(ptr, m.block.data, NULL));
+        } else {
+            cr_assert(eq(sz, m.size, i % 2 ? 300000 : 50));
+            cr_assert(eq(int, ((const unsigned char *)m.data)[0], byte_at(7, 1024)));
+            cr_assert(eq(int, cue_block_publish(&m.block, 0), 0), "a copy is the receiver's own: %s", cue_trail());
+            cr_assert(eq(int, cue_block_free(&m.block), 0));
+        }
+        cue_msg_release(&m);
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+Test(nng_far, a_message_larger_than_the_lane_is_refused_or_counted)
+{
+    char url[120];
+    cue_msg m;
+    cue_block big;
+    url_of("tcp", url, sizeof url);
+    cue_channel *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ 0 });
+    send_block(s, 1, 300000, NULL); /* before it is known what the receiver takes */
+    send_block(s, 2, 1000, NULL);
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ .max = 100000 });
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+    cr_assert(eq(u64, m.tag, 2));
+    cue_msg_release(&m);
+    for (int i = 0; i < 10000 && stat_of(s).queued; i++)
+        poll(NULL, 0, 1);
+    cr_assert(eq(u64, stat_of(s).dropped, 1));
+    cr_assert(eq(u64, stat_of(s).returned, 1));
+    CUE_MUST(cue_block_alloc(far_pool, 100001, NULL, &big));
+    cr_assert(eq(int, cue_channel_send(s, &(cue_msg){ .move = &big }, CUE_NOW), CUE_ETOOBIG));
+    cr_assert(ne(ptr, big.data, NULL));
+    cue_block_release(&big);
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+Test(nng_far, a_full_pool_loses_nothing)
+{
+    char url[120];
+    cue_msg m;
+    const char *small_name = test_name("small");
+    cue_pool *small;
+    url_of("tcp", url, sizeof url);
+    CUE_MUST(cue_pool_open(small_name, &(cue_pool_opts){ .size = 4 << 20, .flags = CUE_CREATE }, &small));
+    cue_channel *r = open_in(small, url, CUE_RECV, (cue_channel_opts){ 0 }), *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ 0 });
+    cue_block held[64];
+    unsigned n = 0;
+    for (uint64_t i = 0; i < 20; i++)
+        send_block(s, i, 1 << 20, NULL);
+    while (n < 64 && cue_block_alloc(small, 128 << 10, NULL, &held[n]) == 0)
+        n++;
+    int status;
+    for (int i = 0; (status = cue_channel_recv(r, &m, CUE_MS(100))) == CUE_EEMPTY && i < 100; i++)
+        ;
+    cr_assert(eq(int, status, CUE_ENOMEM));
+    while (n)
+        cue_block_release(&held[--n]);
+    for (uint64_t i = 0; i < 20; i++) {
+        CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+        cr_assert(eq(u64, m.tag, i));
+        cr_assert(is_filled(m.data, m.size, i));
+        cue_msg_release(&m);
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+    nothing_is_left(small);
+    cue_pool_close(small);
+}
+
+Test(nng_far, a_near_receiver_follows_a_far_one_and_the_reverse)
+{
+    char url[120];
+    cue_msg m;
+    url_of("tcp", url, sizeof url);
+    cue_channel *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ .linger = CUE_SEC(10) });
+    for (uint64_t i = 0; i < 40; i++)
+        send_block(s, i, i % 4 ? 100 : 300000, NULL);
+    uint64_t next = 0, copied = 0;
+    for (int round = 0; round < 6; round++) {
+        if (round % 2)
+            far_pool->host = pool->host; /* from now on it says that it is here */
+        else
+            far_pool->host = pool->host + 1;
+        cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 });
+        for (int i = 0; i < 6; i++, next++) {
+            struct block_ref ref;
+            cr_assert(eq(int, cue_channel_recv(r, &m, CUE_SEC(20)), 0), "%s", cue_trail());
+            cr_assert(eq(u64, m.tag, next));
+            cr_assert(is_filled(m.data, m.size, next));
+            CUE_MUST(handle_open(&m.block, &ref));
+            cr_assert(eq(ptr, ref.pool, round % 2 ? far_pool : pool));
+            cue_msg_release(&m);
+        }
+        copied += stat_of(r).copied;
+        cr_assert(eq(int, cue_channel_close(r), 0));
+    }
+    cr_assert(gt(u64, copied, 300000));
+    cr_assert(gt(u64, stat_of(s).resent, 0));
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 });
+    for (; next < 40; next++) {
+        CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+        cr_assert(eq(u64, m.tag, next));
+        cue_msg_release(&m);
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+Test(nng_far, what_nobody_took_returns_when_the_sender_closes)
+{
+    char url[120];
+    url_of("tcp", url, sizeof url);
+    cue_channel *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ .linger = CUE_NS(-1) });
+    cue_pool_info info;
+    for (uint64_t i = 0; i < 10; i++)
+        send_block(s, i, 50000, NULL);
+    CUE_MUST(cue_pool_stat(far_pool, &info));
+    cr_assert(eq(u64, info.in_flight, 10)); /* the ledger */
+    cr_assert(eq(int, cue_channel_close(s), CUE_ETIMEDOUT));
+    nothing_is_left(far_pool);
+}
+
+/* ---- another process that says it is another host ---- */
+
+static char theirs[64]; /* the pool of the sender that was started last */
+
+static struct cast start_far(const char *url, unsigned count, size_t size)
+{
+    char many[24], bytes[24];
+    strcpy(theirs, test_name("theirs"));
+    snprintf(many, sizeof many, "%u", count);
+    snprintf(bytes, sizeof bytes, "%zu", size);
+    return cast_start("nng_far", url, theirs, many, bytes);
+}
+
+static bool cast_ended(const struct cast *c)
+{
+    siginfo_t info = { 0 };
+    return waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == c->pid;
+}
+
+static void receive_far(cue_channel *r, uint64_t from, uint64_t count, size_t size)
+{
+    for (uint64_t i = from; i < from + count; i++) {
+        cue_msg m;
+        cr_assert(eq(int, cue_channel_recv(r, &m, CUE_SEC(20)), 0), "%lu: %s", i, cue_trail());
+        cr_assert(eq(u64, m.tag, i));
+        cr_assert(eq(u32, m.type, 9));
+        cr_assert(eq(sz, m.size, size));
+        cr_assert(is_filled(m.data, size, i));
+        cue_msg_release(&m);
+    }
+}
+
+Test(nng_far, a_process_on_another_host_is_received_from)
+{
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        char url[120];
+        cue_peer who;
+        cue_msg m;
+        url_of(schemes[i], url, sizeof url);
+        cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 });
+        struct cast sender = start_far(url, 300, 20000);
+        CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+        cr_assert(eq(int, cue_msg_peer(&m, &who), 0), "%s", cue_trail());
+        cr_assert(ne(u64, who.host, pool->host));
+        if (strcmp(schemes[i], "ipc") == 0) {
+            cr_assert(eq(int, who.pid, sender.pid));
+            cr_assert(eq(u32, who.uid, geteuid()));
+            cr_assert(who.verified);
+        } else {
+            cr_assert(not(who.verified));
+            cr_assert(eq(int, strncmp(who.label, "127.0.0.1:", 10), 0), "%s: %s", schemes[i], who.label);
+        }
+        cue_msg_release(&m);
+        receive_far(r, 1, 299, 20000);
+        /* its last acknowledgements may have to be asked for: it hears only when we receive */
+        while (cue_channel_recv(r, &m, CUE_MS(50)) == CUE_EEMPTY && !cast_ended(&sender))
+            ;
+        cr_assert(eq(int, cast_wait(&sender, 20000), 0), "%s", schemes[i]);
+        cr_assert(eq(u64, stat_of(r).copied, 300 * 20000));
+        cr_assert(eq(int, cue_channel_close(r), 0));
+    }
+}
+
+Test(nng_far, a_sender_killed_in_mid_chunk_leaves_nothing)
+{
+    char url[120];
+    cue_msg m;
+    cue_pool_info info;
+    unsigned cut = 0;
+    url_of("tcp", url, sizeof url);
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 });
+    for (int i = 0; i < 30; i++) {
+        struct cast sender = start_far(url, 1000, 8 << 20);
+        cr_assert(eq(int, cast_hear(&sender, 20000), 'r'));
+        for (int64_t end = test_now_ms() + test_ms(20000); test_now_ms() < end;) { /* until it is in the middle of a block */
+            if (cue_channel_recv(r, &m, CUE_MS(2)) == 0) {
+                cr_assert(is_filled(m.data, m.size, m.tag));
+                cue_msg_release(&m);
+            }
+            CUE_MUST(cue_pool_stat(pool, &info));
+            if (info.blocks)
+                break;
+        }
+        cut += info.blocks > 0;
+        cr_assert(eq(int, cast_kill(&sender), CAST_SIGNALLED + SIGKILL));
+        for (int64_t end = test_now_ms() + test_ms(8000); info.blocks && test_now_ms() < end;) {
+            if (cue_channel_recv(r, &m, CUE_MS(5)) == 0)
+                cue_msg_release(&m);
+            CUE_MUST(cue_pool_stat(pool, &info));
+        }
+        cr_assert(eq(u64, info.blocks, 0));
+        cue_pool *orphan; /* who opens it finds that only a dead one had it, and makes it anew */
+        CUE_MUST(cue_pool_open(theirs, NULL, &orphan));
+        nothing_is_left(orphan);
+        cue_pool_close(orphan);
+    }
+    printf("%u senders were killed in the middle of a block\n", cut);
+    cr_assert(gt(u32, cut, 0));
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
