@@ -6,7 +6,7 @@ the built-in exception one would expect.
 """
 
 from . import _core, errors
-from ._core import Block, Channel, Message, Pool, attach, attach_pool, block_of, open
+from ._core import Block, Channel, Message, Pool, attach, attach_pool, block_of, open, recv_any
 from .errors import *  # noqa: F403
 from .info import BlockInfo
 
@@ -20,6 +20,7 @@ __all__ = [
     "attach_pool",
     "block_of",
     "open",
+    "recv_any",
 ]
 __all__ += errors.__all__
 __version__ = "0.1.0"

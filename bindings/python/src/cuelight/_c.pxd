@@ -108,6 +108,11 @@ cdef extern from "cuelight/channel.h" nogil:
     ctypedef struct cue_channel:
         pass
 
+    struct cue_ref:
+        uint32_t node, process, index, generation
+
+    bint cue_ref_same(cue_ref a, cue_ref b)
+
     enum:
         CUE_RECV, CUE_SEND
         CUE_MAILBOX, CUE_QUEUE, CUE_STREAM, CUE_TOPIC
@@ -124,6 +129,7 @@ cdef extern from "cuelight/channel.h" nogil:
         uint32_t type
         int32_t status
         uint64_t tag, key
+        cue_ref from_ "from"
         const void *data
         size_t size
         cue_block *move
@@ -133,7 +139,7 @@ cdef extern from "cuelight/channel.h" nogil:
         uint32_t kind, depth, users, sleeping
         int32_t receiver
         uint64_t queued, peak, sent, received, bytes, copied, dropped, refused, wakes
-        uint64_t batches, resent, returned, gaps
+        uint64_t batches, resent, returned, gaps, late
 
     int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
     int cue_channel_close(cue_channel *ch)
@@ -145,3 +151,7 @@ cdef extern from "cuelight/channel.h" nogil:
     void cue_msg_release(cue_msg *m)
     void cue_channel_wake(cue_channel *ch)
     int cue_channel_stat(cue_channel *ch, cue_channel_info *out)
+    int cue_channel_recv_any(cue_channel **channels, size_t n, cue_msg *out, cue_time wait)
+    int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_time wait, cue_msg *answer)
+    int cue_reply(const cue_msg *request, const cue_msg *answer)
+    int cue_channel_fd(cue_channel *ch)

@@ -56,18 +56,22 @@ cdef Message new_message(cue_msg *m, PoolHandle handle):
     message.status = m.status
     message.tag = m.tag
     message.key = m.key
+    message.sender = m.from_
     message.handle = handle
     if m.block.data != NULL:
         b = cue_move(&m.block)
         message.held = new_block(&b, handle, False, False)
         message.held.unsure = True
-    if m.data != NULL and m.data != block_data:
+    cdef bint shown = m.data != NULL and m.data != block_data
+    if shown or message.answerable:  # to answer it one needs what it came in
         payload = Payload.__new__(Payload)
         payload.m = m[0]
         payload.handle = handle
         payload.forks = cue_py_forks
         handle.tally.payloads += 1
-        message.payload = payload
+        message.came = payload
+        if shown:
+            message.payload = payload
     else:
         cue_msg_release(m)
     return message
@@ -96,7 +100,9 @@ cdef class Message:
     cdef readonly int status
     cdef readonly uint64_t tag, key
     cdef PoolHandle handle
-    cdef Payload payload  # bytes that came along
+    cdef cue_ref sender
+    cdef Payload came     # what it came in, if there are bytes or it can be answered
+    cdef Payload payload  # the same, if there are bytes
     cdef Block held       # a block that came along
     cdef bint empty
 
@@ -207,9 +213,68 @@ cdef class Message:
             return np_ndarray(shape, dtype, b"", offset)
         return array_over(self.payload, <char *>self.payload.m.data + <size_t>offset, dtype, shape, False, False)
 
+    @property
+    def answerable(self):
+        """bool: Whether it was asked (`Channel.ask`), or told by an actor, so that `reply` reaches somebody."""
+        cdef cue_ref nobody
+        memset(&nobody, 0, sizeof(nobody))
+        return not cue_ref_same(self.sender, nobody)
+
+    def reply(self, data=b"", *, type=0, status=0, block=None):
+        """Answers it. If nobody waits for the answer any more it is freed and counted, which is no error. Does not wait.
+
+        Parameters
+        ----------
+        data : buffer
+        type : int
+        status : int
+            Negative: why there is no answer; `Channel.ask` raises it.
+        block : Block or numpy.ndarray, optional
+            Moves, as in `Channel.send`; of the pool that the question came from.
+
+        Raises
+        ------
+        Invalid
+            It was not asked.
+        Moved
+            It was released.
+        Remote
+            It came from a pool that is not open here.
+        NoMemory, TypeMismatch, NotOwner
+            As `Channel.send`.
+        """
+        cdef cue_msg request, m
+        cdef Py_buffer buffer
+        cdef Block moving = None
+        cdef int code
+        if self.empty:
+            refuse(CUE_EMOVED, "the message was released")
+        memset(&request, 0, sizeof(request))
+        if self.came is not None:
+            request = self.came.m
+        memset(&m, 0, sizeof(m))
+        m.type = <uint32_t>whole(type, "type", UINT32_MAX)
+        m.status = status
+        if block is not None:
+            moving = whole_block(block)
+            m.move = moving.get()
+        PyObject_GetBuffer(data, &buffer, PyBUF_CONTIG_RO)
+        try:
+            m.data = buffer.buf if buffer.len else NULL
+            m.size = buffer.len
+            code = cue_reply(&request, &m)
+        finally:
+            PyBuffer_Release(&buffer)
+        if code == 0 and moving is not None:
+            moving.moved()
+            if not isinstance(block, Block):
+                freeze(block)
+        check(code)
+
     def release(self):
         """Done with it: gives bytes and block back. A Block or array taken from it stays. A second time does nothing."""
         self.empty = True
+        self.came = None
         self.payload = None
         self.held = None
 
@@ -240,6 +305,26 @@ cdef int64_t moment(object seconds, str what) except? -2:
 cdef enum:
     BATCH = 64
 
+cdef object aio = None  # cuelight._aio and asyncio, imported by the first that awaits: they take longer than all of the rest
+
+
+cdef object awaiting_class():
+    global aio
+    if aio is None:
+        import cuelight._aio as module
+        aio = module
+    return aio.Awaiting
+
+
+cdef object asyncio_sleep(double seconds):
+    import asyncio
+    return asyncio.sleep(seconds)
+
+
+cdef object asyncio_to_thread(object call, object data, dict how):
+    import asyncio
+    return asyncio.to_thread(call, data, **how)
+
 
 @cython.final
 cdef class Channel:
@@ -254,7 +339,9 @@ cdef class Channel:
     cdef str url
     cdef int users       # threads that wait in it without the GIL
     cdef bint closing
+    cdef bint receives
     cdef unsigned forks
+    cdef object awaiting  # aio.Awaiting of the loop that awaits it
     cdef object __weakref__
 
     def __init__(self, url, how, *, kind=None, full=None, depth=0, type=0, role=None, bytes=0, max=0, spin=None, flush=None,
@@ -284,6 +371,7 @@ cdef class Channel:
         check(status)
         self.ch = ch
         self.url = url
+        self.receives = mode & CUE_RECV != 0
         self.forks = cue_py_forks
         self.handle = handle_again(cue_channel_pool(ch))
 
@@ -393,7 +481,8 @@ cdef class Channel:
             ``kind`` (str), ``depth``, ``users``, ``sleeping``, ``receiver`` (pid, 0: none), ``queued``, ``peak``, ``sent``,
             ``received``, ``dropped``, ``refused`` (sends that ended with `Full`), ``wakes``: counts; ``bytes`` of payload
             received, and ``copied``, those of them that were copied on their way. Sockets: ``batches`` (packets), ``resent``,
-            ``returned`` (blocks taken back from a connection and freed), ``gaps`` (messages that never came).
+            ``returned`` (blocks taken back from a connection and freed), ``gaps`` (messages that never came). ``late``:
+            answers that came when nobody waited any more.
         """
         cdef cue_channel_info info
         memset(&info, 0, sizeof(info))
@@ -403,7 +492,7 @@ cdef class Channel:
             "receiver": info.receiver, "queued": info.queued, "peak": info.peak, "sent": info.sent,
             "received": info.received, "bytes": info.bytes, "copied": info.copied, "dropped": info.dropped,
             "refused": info.refused, "wakes": info.wakes, "batches": info.batches, "resent": info.resent,
-            "returned": info.returned, "gaps": info.gaps,
+            "returned": info.returned, "gaps": info.gaps, "late": info.late,
         }
 
     # -- sending --
@@ -652,6 +741,176 @@ cdef class Channel:
                 break
         return messages
 
+    # -- asking --
+
+    def ask(self, data=b"", *, type=0, block=None, tag=0, key=0, timeout=None):
+        """Sends a question and waits for its answer (`Message.reply`). Any number of threads may at a time.
+
+        Parameters
+        ----------
+        data, type, block, tag, key
+            As for `send`.
+        timeout : float, optional
+            Seconds to wait, for room and for the answer; None: for ever.
+
+        Returns
+        -------
+        Message
+            The answer.
+
+        Raises
+        ------
+        Timeout
+            No answer in time. One that comes later is freed and counted, and never meets another question.
+        Dead
+            Who received the question is dead, or left, without an answer.
+        Error
+            With the answer's status, if that is negative. With ``CUE_EINTR`` if a signal handler ran: the answer will not
+            come any more.
+        Full, NoMemory, TypeMismatch, TooBig, NotOwner, NotSupported, Closed
+            As `send`.
+        """
+        cdef cue_msg m, answer
+        cdef cue_time wait
+        cdef cue_block b
+        cdef Py_buffer buffer
+        cdef Block moving = None
+        cdef int status
+        cdef PoolHandle handle = self.handle
+        wait.ns = wait_of(timeout)
+        memset(&m, 0, sizeof(m))
+        memset(&answer, 0, sizeof(answer))
+        self.get()
+        m.type = <uint32_t>whole(type, "type", UINT32_MAX)
+        m.tag = whole(tag, "tag", UINT64_MAX)
+        m.key = whole(key, "key", UINT64_MAX)
+        if block is not None:
+            moving = whole_block(block)
+        PyObject_GetBuffer(data, &buffer, PyBUF_CONTIG_RO)
+        self.users += 1
+        try:
+            m.data = buffer.buf if buffer.len else NULL
+            m.size = buffer.len
+            if moving is not None:
+                moving.lend(&b)
+                m.move = &b
+            try:
+                with nogil:
+                    status = cue_channel_ask(self.ch, &m, wait, &answer)
+            finally:
+                if moving is not None:
+                    moving.settle(&b)
+                    if not moving.held and not isinstance(block, Block):
+                        freeze(block)
+            if status == CUE_EINTR:
+                PyErr_CheckSignals()
+                self.get()
+        finally:
+            self.leave()
+            PyBuffer_Release(&buffer)
+        if status < 0:
+            trail = b"" if silent(status) else <bytes>cue_trail()
+            cue_msg_release(&answer)
+            raise error(status, trail.decode("utf-8", "replace"))
+        return new_message(&answer, handle)
+
+    # -- waiting elsewhere --
+
+    def fileno(self):
+        """A descriptor for select, poll, epoll and event loops.
+
+        Readable while messages wait; of a channel that only sends, while there may be room. It may be readable when there
+        is nothing: call ``recv(0)`` until `Empty` (``send(timeout=0)`` until `Full`), then wait again. Do not read or close it.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        NotSupported
+            Channels of this kind have none.
+        Limit, NoMemory
+        """
+        return check(cue_channel_fd(self.get()))
+
+    async def arecv(self):
+        """`recv` for asyncio: awaits the oldest message. Cancelled, it has taken none. Several tasks may await at a time.
+
+        Returns
+        -------
+        Message
+
+        Raises
+        ------
+        Closed, Busy, Forked
+            As `recv`.
+        """
+        while True:
+            try:
+                return self.recv(0)
+            except error_classes[CUE_EEMPTY]:
+                pass
+            await self.ready()
+
+    async def asend(self, data=b"", *, type=0, block=None, tag=0, key=0):
+        """`send` for asyncio: awaits room. A channel that is open to receive as well looks for room every few milliseconds.
+
+        Parameters
+        ----------
+        data, type, block, tag, key
+            As for `send`.
+
+        Raises
+        ------
+        NoMemory, TypeMismatch, TooBig, NotOwner, Closed
+            As `send`.
+        """
+        while True:
+            try:
+                return self.send(data, type=type, block=block, tag=tag, key=key, timeout=0)
+            except error_classes[CUE_EFULL]:
+                pass
+            if self.receives:
+                await asyncio_sleep(0.005)
+            else:
+                await self.ready()
+
+    async def aask(self, data=b"", *, type=0, block=None, tag=0, key=0, timeout=None):
+        """`ask` for asyncio, in a thread of the loop's executor. Cancelled, it lets the answer come too late.
+
+        Parameters
+        ----------
+        data, type, block, tag, key, timeout
+            As for `ask`.
+
+        Returns
+        -------
+        Message
+
+        Raises
+        ------
+        Timeout, Dead, Error, Full, NoMemory, TypeMismatch, TooBig, NotOwner, NotSupported, Closed
+            As `ask`.
+        """
+        how = {"type": type, "block": block, "tag": tag, "key": key, "timeout": timeout}
+        return await asyncio_to_thread(self.ask, data, how)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        try:
+            return await self.arecv()
+        except error_classes[CUE_ECLOSED]:
+            raise StopAsyncIteration from None
+
+    cdef object ready(self):
+        """A future that is done when there may be something; the loop's one reader of this channel sets all of them."""
+        if self.awaiting is None or not self.awaiting.of_this_loop():
+            self.awaiting = awaiting_class()(self.fileno())
+        return self.awaiting.future()
+
     def wake(self):
         """This process's present wait on the channel looks around, or else its next one: it goes on unless it is closed."""
         cue_channel_wake(self.get())
@@ -669,6 +928,8 @@ cdef class Channel:
         if self.ch == NULL or self.closing:
             return
         self.closing = True
+        if self.awaiting is not None:
+            self.awaiting.end()
         if self.users:
             cue_channel_wake(self.ch)  # the last of them finishes it
         else:
@@ -752,3 +1013,68 @@ def open(url, how, **options):
     Unreachable, NotAllowed, NoMemory, Limit
     """
     return Channel(url, how, **options)
+
+
+cdef enum:
+    ANY_MAX = 128
+
+
+def recv_any(channels, timeout=None):
+    """The first message that is in any of up to 128 channels. They are served in turn.
+
+    Parameters
+    ----------
+    channels : sequence of Channel
+        No other thread may receive from one of them meanwhile.
+    timeout : float, optional
+        Seconds to wait for one; None: for ever, 0: not.
+
+    Returns
+    -------
+    Channel
+        The one that it came through.
+    Message
+
+    Raises
+    ------
+    Empty
+        None in the time given.
+    Busy
+        Another thread is receiving, or a channel is there twice.
+    Invalid
+        No channels, more than 128, or one that does not receive.
+    Closed, Forked
+    """
+    cdef cue_channel *chs[ANY_MAX]
+    cdef Wait wait
+    cdef cue_msg m
+    cdef Channel channel
+    cdef int status = 0
+    cdef size_t n, i, entered = 0
+    channels = list(channels)
+    n = len(channels)
+    if n == 0 or n > ANY_MAX:
+        refuse(CUE_EINVAL, f"{n} channels: 1 to {ANY_MAX}")
+    try:
+        for i in range(n):
+            channel = channels[i]
+            chs[i] = channel.get()
+            channel.users += 1
+            entered += 1
+        wait_start(&wait, wait_of(timeout))
+        while True:
+            with nogil:
+                status = cue_channel_recv_any(chs, n, &m, wait.slice)
+            if status != CUE_EEMPTY and status != CUE_EINTR:
+                break
+            if not wait_more(&wait):
+                status = CUE_EEMPTY
+                break
+            for i in range(n):
+                (<Channel>channels[i]).get()
+        check(status)
+        channel = channels[status]
+        return channel, new_message(&m, channel.handle)
+    finally:
+        for i in range(entered):
+            (<Channel>channels[i]).leave()
