@@ -21,6 +21,7 @@ struct channel_url {
     enum scheme scheme;
     char pool[POOL_NAME_BYTES]; /* shm: may be "" */
     char name[POOL_NAME_BYTES]; /* shm: the lane's */
+    char dead[POOL_NAME_BYTES]; /* shm: of option dead */
     char where[URL_WHERE_MAX];  /* others: all between :// and ?, checked for length only */
     char plain[URL_WHERE_MAX];  /* others: scheme://where, for trails and for the socket library */
     char text[URL_TEXTS][URL_TEXT_MAX]; /* options that are texts: cue_channel_opts then points here */
@@ -37,10 +38,14 @@ struct channel_sleep {
     uint32_t value;
 };
 
+struct parcel; /* message.h */
+
 struct channel_ops {
     int (*send_many)(cue_channel *ch, const cue_msg *m, size_t n, int64_t deadline); /* how many; empties *m[i].move of those */
     int (*recv_many)(cue_channel *ch, cue_msg *out, size_t n, int64_t deadline);     /* how many, > 0 */
-    void (*wake)(cue_channel *ch);                                                   /* async-signal-safe */
+    /* Links a message that is packed already, beyond the lane's limits; 1, or 0: no place, or negative. NULL: not for this kind. */
+    int (*put)(cue_channel *ch, struct parcel *parcel);
+    void (*wake)(cue_channel *ch); /* async-signal-safe */
     int (*stat)(cue_channel *ch, cue_channel_info *out);                             /* `out` is zero */
     int (*forked)(cue_channel *ch); /* first use in a forked child: renews what it needs, or CUE_EFORK; NULL: CUE_EFORK */
     int (*close)(cue_channel *ch);  /* lets go of everything but what the dispatcher holds: pool, memory of the struct */

@@ -38,7 +38,7 @@
 
 enum { OPEN_TRIES = 2000, RETIRE_TRIES = 1000 };
 
-static const struct lane_kind *const kinds[] = { [CUE_MAILBOX] = &mailbox_kind };
+static const struct lane_kind *const kinds[] = { [CUE_MAILBOX] = &mailbox_kind, [CUE_QUEUE] = &queue_kind, [CUE_STREAM] = &stream_kind };
 
 const struct lane_kind *lane_kind_of(uint32_t kind)
 {
@@ -114,7 +114,7 @@ static enum tried try_retire(struct cue_pool *pool, struct record *rec, uint32_t
     if (!(gate & GATE_RETIRED)) {
         if (lane_in_use(pool, rec, gone, true))
             return OTHERS;
-        if (!lane_kind_of(head->kind)->empty(head))
+        if (!lane_kind_of(head->kind)->empty(&(struct lane){ pool, head, rec, index, generation }))
             return MESSAGES;
         if (!atomic_compare_exchange_strong_explicit(&head->gate, &gate, gate | GATE_RETIRED, seq_cst, seq_cst)) /* !! */
             return OTHERS;
@@ -192,7 +192,7 @@ int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *w
     }
     *out = (struct lane){ pool, (struct lane_head *)(void *)data, taken.rec, taken.index, taken.generation };
     head_init(pool, out->head, kind, with);
-    lane_kind_of(kind)->init(out->head);
+    lane_kind_of(kind)->init(out->head, with);
     return 0;
 }
 
@@ -275,6 +275,15 @@ int lane_renew(const struct lane *lane)
         return 0;
     lease_drop(lane->pool, lane->rec, lane->index, lane->generation);
     return trail(CUE_ESTALE, "the lane of a channel from before fork() is gone");
+}
+
+int lane_after_nap(struct cue_pool *pool, int status)
+{
+    if (status == CUE_EINTR)
+        return status;
+    if (status == CUE_ETIMEDOUT)
+        pool_reap(pool);
+    return pool_enter(pool);
 }
 
 /* ---- ends that only one may have ---- */

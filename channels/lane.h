@@ -36,14 +36,14 @@ struct lane_kind {
     /* Bytes of the lane's block if it is made as `with` says; what may not be is refused: CUE_EINVAL, CUE_ETOOBIG. */
     int (*bytes)(const cue_channel_opts *with, uint64_t *bytes);
     /* The rest of a block that is zero but for its head, which is filled. Nobody knows it yet. */
-    void (*init)(struct lane_head *head);
+    void (*init)(struct lane_head *head, const cue_channel_opts *with);
     /* Whether what stands in it lets nobody reach beyond its `capacity` bytes: it comes from shared memory. */
     bool (*sound)(const struct lane_head *head, uint64_t capacity);
     /* Opens an end. It takes over our hold on the lane, which channel_ops.close gives back with lane_close; on failure it is the
      * caller's. In the channel only `ops` and `pool` need be set. */
     int (*open)(const struct lane *lane, unsigned how, const cue_channel_opts *with, cue_channel **out);
     /* No message waits. In the order of seq_cst, see lane.c. */
-    bool (*empty)(struct lane_head *head);
+    bool (*empty)(const struct lane *lane);
     /* Its part of the counts. */
     void (*stat)(struct cue_pool *pool, struct lane_head *head, cue_channel_info *out);
 
@@ -58,7 +58,7 @@ struct lane_kind {
     bool (*walk)(const struct lane *lane, lane_visitor *visit, void *arg);
 };
 
-extern const struct lane_kind mailbox_kind; /* mailbox.c */
+extern const struct lane_kind mailbox_kind, queue_kind, stream_kind;
 /* The kind of a lane; NULL: none that is built in. */
 const struct lane_kind *lane_kind_of(uint32_t kind);
 
@@ -81,6 +81,9 @@ struct lane_head *lane_head_of(struct cue_pool *pool, struct record *rec, uint32
 bool lane_enter(struct cue_pool *pool, uint32_t index, struct lane *out);
 void lane_leave(const struct lane *lane);
 void lane_stat(struct cue_pool *pool, struct lane_head *head, const struct record *rec, cue_channel_info *out);
+
+/* After a nap that ended with `status`: who died unnoticed is cleaned up after, for all who wait for its memory. */
+int lane_after_nap(struct cue_pool *pool, int status);
 
 /* ---- ends that only one may have ---- */
 /* Claims `end`, the lane's receiver or sender: vacant, or its holder is dead. Our word comes back in `mine`. CUE_EBUSY: `does`

@@ -62,7 +62,9 @@ enum {
     MESSAGE_HEADER = 1 << (NOTE_CHANNEL_SHIFT + 1),    /* a header comes first */
     MESSAGE_ATTACHED = 1 << (NOTE_CHANNEL_SHIFT + 2),  /* header: a block goes along */
     MESSAGE_REFERENCE = 1 << (NOTE_CHANNEL_SHIFT + 3), /* header: a view goes along */
-    MESSAGE_SYSTEM = 1 << (NOTE_CHANNEL_SHIFT + 4)     /* passed ahead of the limits */
+    MESSAGE_SYSTEM = 1 << (NOTE_CHANNEL_SHIFT + 4),    /* passed ahead of the limits */
+    MESSAGE_LENT = 1 << (NOTE_CHANNEL_SHIFT + 5),      /* goes back to its lane, `name_hash`, when a receiver dies: redeliver.c */
+    MESSAGE_TIMES_SHIFT = 16                           /* bits 16-31: how often it was handed out; LENT only */
 };
 
 struct message_header {
@@ -72,7 +74,7 @@ struct message_header {
     uint32_t index;        /* of the block that goes along */
     uint64_t generation;   /* of it */
     uint64_t offset, size; /* reference: which of its bytes */
-    uint64_t spare;
+    uint64_t home;         /* LENT: generation of its lane */
 };
 static_assert(sizeof(struct message_header) == 64, "a header is a line");
 

@@ -12,12 +12,14 @@
  * block is SENT for an envelope that envelope has the generation noted in the block (message.c), and an envelope that somebody
  * has taken was pushed, so its sender touches neither any more. Model: envelope.pml.
  *
+ * A message of a queue with redeliver that the dead party had in hand goes back to its queue first: redeliver.c.
+ *
  * A record that is in flight through a socket is not linked anywhere: it goes with its sender.
  *
  * A party that leaves keeps its SENT records: they are linked, unless a thread of it is still inside a send.
  */
 #include "ask.h"
-#include "lane.h"
+#include "redeliver.h"
 
 #include <stdlib.h>
 
@@ -63,8 +65,10 @@ static bool attached_linked(struct cue_pool *pool, const struct record *rec, uin
         uint64_t is = envelope ? atomic_load_explicit(&envelope->state, acquire) : 0;
         if (!envelope || (uint32_t)rec_generation(is) != low)
             return false;
-        if (rec_state(is) == REC_OWNED)
-            return rec_party(is) != rec_party(state); /* taken by a receiver, who takes the block next; or never sent */
+        if (rec_state(is) == REC_OWNED) /* taken by a receiver, who takes the block next; or never sent */
+            return rec_party(is) != rec_party(state) || is & REC_LENT;
+        if (returned_waits(envelope, is))
+            return true;
         if (rec_state(is) != REC_SENT)
             return false;
         if (message_linked(pool, envelope, index, is))
@@ -81,7 +85,9 @@ static bool linked(struct cue_pool *pool, struct record *rec, uint32_t index, ui
         return false; /* also our own: who leaves sends nothing again */
     if (rec_party(state) == pool->self + 1)
         return true;
-    return lane == LANE_ENVELOPE ? attached_linked(pool, rec, state) : message_linked(pool, rec, index, state);
+    if (lane == LANE_ENVELOPE)
+        return attached_linked(pool, rec, state);
+    return message_linked(pool, rec, index, state) || returned_put(pool, rec, index, state);
 }
 
 /* ---- a party has died ---- */
@@ -115,7 +121,6 @@ static void lane_settle(struct cue_pool *pool, uint32_t index, unsigned slot, ui
     if (kind->walk && slot != pool->self)
         kind->walk(&lane, note_linked, NULL);
     lane_leave(&lane);
-    lane_retire(pool, lane.rec, index, lane.generation, slot);
 }
 
 /* A block that goes along with an envelope which the dead party had taken. */
@@ -125,25 +130,47 @@ static void attached_settle(struct cue_pool *pool, struct record *rec, uint32_t 
              low = atomic_load_explicit(&rec->seq, relaxed); /* pairs with: the look at the envelope */
     const struct record *envelope = pool_record(pool, next);
     uint64_t is = envelope ? atomic_load_explicit(&envelope->state, acquire) : 0;
-    if (rec_state(is) == REC_OWNED && rec_party(is) == slot + 1 && (uint32_t)rec_generation(is) == low && rec_party(state) != slot + 1)
+    if (rec_state(is) == REC_OWNED && rec_party(is) == slot + 1 && (uint32_t)rec_generation(is) == low && rec_party(state) != slot + 1 &&
+        !(is & REC_LENT))
         block_drop(pool, rec, index, state); /* !! */
 }
 
 struct death {
     unsigned slot;
-    uint32_t epoch;
+    uint32_t epoch, lanes;
 };
+
+static bool is_lane(const struct record *rec, uint64_t state)
+{
+    return rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_LANE; /* pairs with: the state word */
+}
 
 static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
 {
-    const struct death *death = arg;
+    struct death *death = arg;
     uint64_t state = atomic_load_explicit(&rec->state, acquire);
-    if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_LANE)
+    if (is_lane(rec, state)) {
         lane_settle(pool, index, death->slot, death->epoch);
+        death->lanes++;
+    }
+    if (rec_state(state) == REC_OWNED && state & REC_LENT && rec_party(state) == death->slot + 1)
+        returned_put(pool, rec, index, state);
+    else if (returned_waits(rec, state))
+        returned_remind(pool, rec);
     else if (rec_state(state) == REC_SENT && atomic_load_explicit(&rec->lane, relaxed) == LANE_ENVELOPE && death->slot != pool->self)
         attached_settle(pool, rec, index, state, death->slot);
     else if (rec_state(state) == REC_OWNED && rec_party(state) == death->slot + 1 && death->slot != pool->self)
         ask_settle(pool, rec, index); /* before it is freed */
+    return 0;
+}
+
+/* Lanes that the dead party was the last to have open. */
+static int retire_without(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    const struct death *death = arg;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    if (is_lane(rec, state))
+        lane_retire(pool, rec, index, rec_generation(state), death->slot);
     return 0;
 }
 
@@ -153,8 +180,10 @@ static void party_died(struct cue_pool *pool, unsigned slot, uint32_t epoch)
     sweep.slot = slot;
     sweep.count = 0;
     sweep.complete = slot != pool->self;
-    struct death death = { slot, epoch };
+    struct death death = { slot, epoch, 0 };
     pool_each_record(pool, settle, &death);
+    if (death.lanes) /* after what may go back into one */
+        pool_each_record(pool, retire_without, &death);
     if (sweep.count)
         qsort(sweep.linked, sweep.count, sizeof *sweep.linked, compare);
 }
@@ -164,7 +193,7 @@ static int retire_lane(struct cue_pool *pool, struct record *rec, uint32_t index
     (void)arg;
     struct lane lane;
     uint64_t state = atomic_load_explicit(&rec->state, acquire);
-    if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_LANE && lane_enter(pool, index, &lane))
+    if (is_lane(rec, state) && lane_enter(pool, index, &lane))
         lane_close(&lane); /* in the place of the dead */
     return 0;
 }
@@ -180,5 +209,20 @@ static void party_swept(void)
     sweep.complete = false;
 }
 
+static int give_up(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    (void)arg;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    if (rec_state(state) == REC_OWNED && state & REC_LENT && rec_party(state) == pool->self + 1)
+        returned_put(pool, rec, index, state);
+    return 0;
+}
+
+/* What we have in hand goes back before the blocks that came along with it are freed as ours. */
+static void given_up(struct cue_pool *pool)
+{
+    pool_each_record(pool, give_up, NULL);
+}
+
 /* Known to the pool layer by name. */
-const struct recovery_hooks lane_recovery_hooks = { linked, party_died, party_swept };
+const struct recovery_hooks lane_recovery_hooks = { linked, party_died, party_swept, given_up };

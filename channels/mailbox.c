@@ -54,16 +54,6 @@ static int interrupted(struct mailbox_channel *ch)
     return 0;
 }
 
-/* After a nap. Who died unnoticed is cleaned up after, for all who wait for its memory. */
-static int after_nap(struct cue_pool *pool, int status)
-{
-    if (status == CUE_EINTR)
-        return status;
-    if (status == CUE_ETIMEDOUT)
-        pool_reap(pool);
-    return pool_enter(pool);
-}
-
 /* ---- send ---- */
 
 /* How many messages there is room for, by the private copy of `consumed` first. */
@@ -173,7 +163,7 @@ static int nap_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t dea
         return 0;
     int status = interrupted(ch);
     pool_before_sleep(ch->lane.pool);
-    return status ? status : after_nap(ch->lane.pool, futex_wait(&box->consumed, with, nap));
+    return status ? status : lane_after_nap(ch->lane.pool, futex_wait(&box->consumed, with, nap));
 }
 
 static int wait_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t *until)
@@ -337,6 +327,11 @@ static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int6
     return (int)sent;
 }
 
+static int mailbox_put(cue_channel *base, struct parcel *parcel)
+{
+    return push(mailbox_of(base), parcel, 1, true);
+}
+
 int channel_send_system(cue_channel *base, const cue_msg *m)
 {
     if (base->ops != &mailbox_ops)
@@ -476,7 +471,7 @@ int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
 static bool spin_for_message(struct mailbox_channel *ch, int64_t began, int64_t deadline)
 {
     struct mailbox *box = ch->box;
-    int64_t most = deadline - began < ch->spin.now ? deadline - began : ch->spin.now;
+    int64_t now = spin_now(&ch->spin), most = deadline - began < now ? deadline - began : now;
     for (unsigned rounds = 0;; rounds++) {
         if (position(atomic_load_explicit(&box->head, relaxed)) != ch->at) /* looked at again with acquire */
             return true;
@@ -523,7 +518,7 @@ static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
     int status = interrupted(ch);
     pool_before_sleep(ch->lane.pool);
     if (!status)
-        status = after_nap(ch->lane.pool, futex_wait(futex_low_half(&box->head), (uint32_t)head | HEAD_SLEEP, nap));
+        status = lane_after_nap(ch->lane.pool, futex_wait(futex_low_half(&box->head), (uint32_t)head | HEAD_SLEEP, nap));
     atomic_fetch_and_explicit(&box->head, ~(uint64_t)HEAD_SLEEP, acq_rel); /* only the receiver's process clears it */
     return status;
 }
@@ -531,7 +526,7 @@ static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
 int mailbox_wait(struct mailbox_channel *ch, int64_t deadline)
 {
     int status = interrupted(ch);
-    if (status || ch->spin.most <= 0) {
+    if (status || spin_most(&ch->spin) <= 0) {
         while (!status && position(atomic_load_explicit(&ch->box->head, acquire)) == ch->at)
             status = nap_for_message(ch, deadline);
         return status;
@@ -662,6 +657,7 @@ static uint64_t mailbox_receiver(cue_channel *base)
 static const struct channel_ops mailbox_ops = {
     .send_many = mailbox_send_many,
     .recv_many = mailbox_recv_many,
+    .put = mailbox_put,
     .wake = mailbox_wake,
     .stat = mailbox_stat,
     .forked = mailbox_forked,
@@ -741,8 +737,9 @@ static int mailbox_bytes(const cue_channel_opts *with, uint64_t *bytes)
     return 0;
 }
 
-static void mailbox_init(struct lane_head *head)
+static void mailbox_init(struct lane_head *head, const cue_channel_opts *with)
 {
+    (void)with;
     /* relaxed: the lane is not published yet */
     atomic_store_explicit(&((struct mailbox *)(void *)head)->head, head_word(INDEX_NONE, 0, 0), relaxed);
 }
@@ -758,9 +755,9 @@ struct mailbox *mailbox_box(struct cue_pool *pool, struct record *rec, uint32_t 
     return head && head->kind == CUE_MAILBOX ? (struct mailbox *)(void *)head : NULL;
 }
 
-static bool mailbox_empty(struct lane_head *head)
+static bool mailbox_empty(const struct lane *lane)
 {
-    struct mailbox *box = (struct mailbox *)(void *)head;
+    struct mailbox *box = (struct mailbox *)(void *)lane->head;
     uint32_t consumed = position(atomic_load_explicit(&box->consumed, seq_cst)); /* before head: it follows it */
     return position(atomic_load_explicit(&box->head, seq_cst)) == consumed;
 }

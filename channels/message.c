@@ -29,6 +29,7 @@ static inline void message_clear(cue_msg *m)
     m->block.data = NULL;
     m->block.size = 0;
     m->block.priv[0] = m->block.priv[1] = m->block.priv[2] = 0;
+    m->redelivered = m->spare0 = 0;
     m->priv[0] = m->priv[1] = m->priv[2] = m->priv[3] = 0;
 }
 
@@ -63,6 +64,8 @@ int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue
     uint32_t type = m->type;
     uint64_t bytes = m->size;
     opened->state = 0;
+    opened->enclose = false;
+    opened->home = INDEX_NONE;
     if (m->size && !m->data)
         return trail(CUE_EINVAL, "a message of %zu bytes at NULL", m->size);
     if (type >= CUE_TYPE_SYSTEM && !system)
@@ -109,6 +112,7 @@ static int envelope_take(struct cue_pool *pool, uint64_t room, const struct fres
     atomic_store_explicit(&ref.rec->type, fresh->type, relaxed);
     atomic_store_explicit(&ref.rec->id, fresh->id, relaxed);
     atomic_store_explicit(&ref.rec->note, fresh->note, relaxed);
+    atomic_store_explicit(&ref.rec->name_hash, fresh->name_hash, relaxed);
     return 0;
 }
 
@@ -121,9 +125,13 @@ static void pack_block_itself(const struct block_ref *ref, uint64_t state, uint6
 }
 
 /* The header, and for an owner the block becomes the envelope's. */
-static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct block_ref *ref, uint64_t state, char *data, struct parcel *out)
+static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct opened *opened, char *data, struct parcel *out)
 {
+    const struct block_ref *ref = m->move ? &opened->ref : NULL;
+    uint64_t state = opened->state;
     struct message_header header = { .key = m->key, .from = m->from, .status = m->status, .index = INDEX_NONE };
+    if (opened->home != INDEX_NONE)
+        header.home = opened->home_generation;
     if (ref) {
         char *base;
         uint64_t capacity;
@@ -159,7 +167,7 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
     if (__builtin_expect(m->move != NULL, 0)) {
         if (ref->owner)
             bytes += m->move->size;
-        if (opened->pure) {
+        if (opened->pure && !opened->enclose) {
             pack_block_itself(ref, opened->state, bytes, out);
             return 0;
         }
@@ -167,9 +175,18 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
     } else if (__builtin_expect(m->key || m->status || !cue_ref_same(m->from, (cue_ref){ 0 }), 0)) {
         note |= MESSAGE_HEADER;
     }
+    struct fresh fresh = { .size = m->size, .id = m->tag, .type = m->type };
+    if (__builtin_expect(opened->enclose, 0)) {
+        if (m->move && opened->pure)
+            fresh.type = atomic_load_explicit(&ref->rec->type, relaxed); /* ours */
+        if (opened->home != INDEX_NONE) {
+            note |= MESSAGE_HEADER | MESSAGE_LENT;
+            fresh.name_hash = opened->home;
+        }
+    }
+    fresh.note = note;
     if (note & MESSAGE_HEADER)
         before = sizeof(struct message_header);
-    struct fresh fresh = { .size = m->size, .id = m->tag, .type = m->type, .note = note };
     struct taken taken;
     int status = envelope_take(pool, before + m->size, &fresh, deadline, &taken);
     if (__builtin_expect(status, 0))
@@ -181,7 +198,7 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
     out->state = rec_word(REC_OWNED, pool->self + 1, taken.generation);
     out->with = NULL;
     out->weight = bytes >= LANE_WEIGHTY ? bytes : 0;
-    if (note & MESSAGE_HEADER && (status = pack_header(pool, m, m->move ? ref : NULL, opened->state, taken.data, out))) {
+    if (note & MESSAGE_HEADER && (status = pack_header(pool, m, opened, taken.data, out))) {
         message_undo(pool, out);
         return status;
     }
@@ -303,6 +320,7 @@ int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, ui
     memcpy(out->priv, envelope.priv, sizeof envelope.priv);
     out->priv[3] = (uint64_t)(uintptr_t)rec; /* good as long as the handle is, see cue_msg_release */
     out->tag = atomic_load_explicit(&rec->id, relaxed);
+    out->redelivered = note >> MESSAGE_TIMES_SHIFT;
     out->data = data + before;
     out->size = size;
     uint64_t along = 0, owned = 0;
@@ -328,8 +346,8 @@ static inline bool easy_drop(const uint64_t handle[3], uint64_t record)
         pool->incarnation != handle[0] >> 44)
         return false;
     struct record *rec = (struct record *)(uintptr_t)record;
-    uint64_t state = rec_word(REC_OWNED, pool->self + 1, handle[1]);
-    if ((atomic_load_explicit(&rec->state, relaxed) & ~REC_SHARED) != state) /* ours */
+    uint64_t state = atomic_load_explicit(&rec->state, relaxed) & ~REC_SHARED; /* ours */
+    if ((state & ~REC_LENT) != rec_word(REC_OWNED, pool->self + 1, handle[1]))
         return false;
     return block_drop(pool, rec, (uint32_t)handle[0], state);
 }

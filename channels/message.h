@@ -21,7 +21,10 @@ struct parcel {
 struct opened {
     struct block_ref ref;
     uint64_t state;
-    bool pure; /* the block is the message */
+    bool pure;     /* the block is the message */
+    bool enclose;  /* but goes in an envelope all the same, and */
+    uint32_t home; /* the lane's index, if it is one with redeliver, else INDEX_NONE */
+    uint64_t home_generation;
 };
 
 /* What a message of this size may not be: CUE_EINVAL, ETYPE, ETOOBIG, EMOVED, ESTALE, ENOTOWNER. `lane` says what may pass. */
@@ -38,6 +41,14 @@ struct unpacked {
     uint64_t payload, copied, weight;
 };
 int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out, struct unpacked *about);
+
+/* Of a LENT message: it is handed out once more. */
+static inline void message_handed_out(struct record *rec)
+{
+    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* ours */
+    if (note >> MESSAGE_TIMES_SHIFT < UINT16_MAX)
+        atomic_store_explicit(&rec->note, note + (UINT32_C(1) << MESSAGE_TIMES_SHIFT), relaxed);
+}
 
 /* SENT by the envelope's sender -> OWNED by us, if it still is that envelope's. */
 bool attached_take(struct cue_pool *pool, struct record *rec, uint64_t generation, uint32_t envelope, uint64_t envelope_generation);

@@ -84,28 +84,35 @@ static int64_t spin_default(void)
     return scale && number < INT64_MAX / scale ? number * scale : DEFAULT_NS;
 }
 
+static void spin_set(_Atomic int64_t *word, int64_t ns)
+{
+    atomic_store_explicit(word, ns, memory_order_relaxed);
+}
+
 static void spin_look(struct spin *spin)
 {
     int64_t most = one_cpu() ? 0 : spin_default();
-    if (most != spin->most)
-        spin->now = most;
-    spin->most = most;
+    if (most != spin_most(spin))
+        spin_set(&spin->now, most);
+    spin_set(&spin->most, most);
 }
 
 void spin_init(struct spin *spin, cue_time asked)
 {
-    *spin = (struct spin){ .most = asked.ns > 0 ? asked.ns : 0, .by_default = asked.ns == 0 };
-    spin->now = spin->most;
+    spin->by_default = asked.ns == 0;
+    spin_set(&spin->most, asked.ns > 0 ? asked.ns : 0);
+    spin_set(&spin->now, spin_most(spin));
     if (spin->by_default)
         spin_look(spin);
 }
 
 void spin_learn(struct spin *spin, int64_t ns)
 {
-    if (spin->by_default && ++spin->sleeps % LOOK_EVERY == 0)
+    if (spin->by_default && (atomic_fetch_add_explicit(&spin->sleeps, 1, memory_order_relaxed) + 1) % LOOK_EVERY == 0)
         spin_look(spin);
-    int64_t next = ns <= 2 * spin->most ? spin->now * 2 : spin->now / 2, least = spin->most / LEAST_SHARE;
-    spin->now = next > spin->most ? spin->most : next < least ? least : next;
+    int64_t most = spin_most(spin), now = spin_now(spin);
+    int64_t next = ns <= 2 * most ? now * 2 : now / 2, least = most / LEAST_SHARE;
+    spin_set(&spin->now, next > most ? most : next < least ? least : next);
 }
 
 struct spin *spin_of_thread(void)

@@ -10,11 +10,21 @@
 
 #include "channel_internal.h"
 
+/* Private to the process; threads that share one may lose each other's lessons. */
 struct spin {
-    int64_t most, now; /* ns; now: what the next wait tries */
-    bool by_default;   /* `most` follows the number of CPUs that we may use */
-    unsigned sleeps;
+    _Atomic int64_t most, now; /* ns; now: what the next wait tries */
+    bool by_default;           /* `most` follows the number of CPUs that we may use */
+    _Atomic unsigned sleeps;
 };
+
+static inline int64_t spin_most(const struct spin *spin)
+{
+    return atomic_load_explicit(&spin->most, memory_order_relaxed);
+}
+static inline int64_t spin_now(const struct spin *spin)
+{
+    return atomic_load_explicit(&spin->now, memory_order_relaxed);
+}
 
 /* `asked` as in cue_channel_opts. */
 void spin_init(struct spin *spin, cue_time asked);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHM = 1, SOCKET = 2, OPTION_TEXT_MAX = URL_TEXT_MAX, OPTION_WORD_MAX = 64 };
+enum { SHM = 1, SOCKET = 2, OPTION_TEXT_MAX = URL_TEXT_MAX, OPTION_WORD_MAX = 72 };
 
 static const struct {
     const char *name;
@@ -22,7 +22,7 @@ static const struct {
     { "tls+tcp", SCHEME_TLS_TCP }, { "ws", SCHEME_WS },   { "inproc", SCHEME_INPROC },
 };
 
-enum reading { COUNT, SIZE, TIME, KIND, FULL, TEXT, LATER };
+enum reading { COUNT, SIZE, TIME, KIND, FULL, NAME, TEXT, LATER };
 
 static const struct option {
     const char *name;
@@ -43,7 +43,7 @@ static const struct option {
     { "flush", SOCKET, TIME, offsetof(cue_channel_opts, flush), 0, NULL },
     { "linger", SOCKET, TIME, offsetof(cue_channel_opts, linger), 0, NULL },
     { "redeliver", SHM, COUNT, offsetof(cue_channel_opts, redeliver), 1000, NULL },
-    { "dead", SHM, LATER, 0, 0, "queues" },
+    { "dead", SHM, NAME, offsetof(cue_channel_opts, dead), 0, NULL },
     { "history", SHM, COUNT, offsetof(cue_channel_opts, history), 1 << 20, NULL },
     { "ca", SOCKET, TEXT, offsetof(cue_channel_opts, ca), 0, NULL },
     { "cert", SOCKET, TEXT, offsetof(cue_channel_opts, cert), 0, NULL },
@@ -151,6 +151,12 @@ static int option_set(const char *url, const struct option *option, const char *
     case FULL:
         if (!read_word(text, fulls, &opts->full))
             return trail(CUE_EINVAL, "%s: full=%s is none of fail drop-new drop-old", url, text);
+        return 0;
+    case NAME:
+        if (!shm_name_valid(text))
+            return trail(CUE_EINVAL, "%s: %s=%s is no name of a lane: 1 to 63 characters of A-Z a-z 0-9 . _ -", url, option->name, text);
+        snprintf(out->dead, sizeof out->dead, "%s", text);
+        *(const char **)(void *)field = out->dead;
         return 0;
     case TEXT:
         if (!*text)

@@ -290,6 +290,7 @@ struct recovery_hooks {
     bool (*linked)(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
     void (*party_died)(struct cue_pool *pool, unsigned slot, uint32_t epoch);
     void (*party_swept)(void); /* last */
+    void (*given_up)(struct cue_pool *pool); /* this process's last close: before what we own is freed, what goes back to somebody */
 };
 extern const struct recovery_hooks lane_recovery_hooks; /* channels/lane_recovery.c */
 /* Is this SENT record on its way through a lane that stays? Also if nobody can say. */

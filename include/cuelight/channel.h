@@ -114,6 +114,8 @@ typedef struct cue_msg {
     size_t size;
     cue_block *move;  /* sending: goes along, and is empty after success; untouched on failure. Received: NULL */
     cue_block block;  /* received: what came along, or empty. cue_move() keeps it beyond cue_msg_release. Sending: ignored */
+    uint32_t redelivered; /* received, of a queue with `redeliver`: how many receivers have died with it in hand */
+    uint32_t spare0;
     uint64_t priv[4]; /* the library's; zero or ignored when sending */
 } cue_msg;
 
@@ -139,10 +141,13 @@ typedef struct cue_channel_info {
     uint64_t wakes;    /* wake-up calls made for a sleeping receiver */
     uint64_t batches;  /* sockets: packets with messages that went out or came in */
     uint64_t resent;   /* sockets: messages that were sent again on a new connection */
-    uint64_t returned; /* sockets: blocks that were taken back from a connection, and freed */
+    uint64_t returned; /* sockets: blocks that were taken back from a connection, and freed. Queues with redeliver: messages that a dead
+                          receiver had in hand and that wait to be given out again, or have been */
     uint64_t gaps;     /* sockets: messages that a sender numbered and that never came */
-    uint64_t late;     /* answers to questions (cue_channel_ask) that came when nobody waited any more: freed */
-    uint64_t spare[1];
+    uint64_t redelivered; /* queues: messages that were given out again … */
+    uint64_t dead;        /* … and those that were given out so often that they went to the lane `dead`, or were freed */
+    uint64_t late;        /* answers to questions (cue_channel_ask) that came when nobody waited any more: freed */
+    uint64_t spare[3];
 } cue_channel_info;
 
 /* Opens the lane behind the URL to receive, to send, or both. `opts` may be NULL. Makes system calls, takes process memory.
@@ -167,6 +172,14 @@ CUE_API CUE_CHECKED int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_
 /* Sends up to n messages, in order and with one wake-up; waits for room for one. Returns how many went; an error only if none
  * did. */
 CUE_API CUE_CHECKED int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait);
+
+/* A loan: `size` bytes of the channel's pool to write a message into, of that type. An owner, see pool.h: cue_channel_commit sends it,
+ * cue_block_release gives it back. Waits for room in the pool. CUE_ENOMEM, CUE_ETOOBIG. */
+CUE_API CUE_CHECKED int cue_channel_reserve(cue_channel *ch, size_t size, uint32_t type, cue_time wait, cue_block *out);
+
+/* Sends the first `size` bytes of what was reserved, without a copy; `b` is empty afterwards. Waits for room in the lane; on failure
+ * the caller still holds it. As cue_channel_send; CUE_ETOOBIG: more than were reserved. */
+CUE_API CUE_CHECKED int cue_channel_commit(cue_channel *ch, cue_block *b, size_t size, cue_time wait);
 
 /* The oldest message. Give it back with cue_msg_release. CUE_EEMPTY, CUE_EINTR, CUE_EBUSY: another thread is in here. */
 CUE_API CUE_CHECKED int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait);

@@ -1,0 +1,585 @@
+/* See ring.h: what a queue and a stream have in common.
+ *
+ * LIMITS. `depth` is exact: a message is at position p only if the one at p - depth was claimed, see the kinds' push. `bytes` is
+ * soft, as on a mailbox. When a send's wait for room is over, the lane's policy says what becomes of it; with drop-old the sender
+ * takes the oldest message itself, as a receiver would, and frees it.
+ *
+ * WAITING is on two events (event.h): the bell for messages, the room for places. A receiver calls those who wait for room once a
+ * quarter is free, and before it waits itself; who is put off by that rule looks by itself within a watch period. Of several
+ * receivers a message wakes one; who took one and sees more wakes the next.
+ *
+ * A wait in another thread ends with cue_channel_wake or close: they set a flag, change the event's word, and wake all. A waiter
+ * announces itself, then looks at the flags, then sleeps if the word has not changed.
+ */
+#include "ring.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH = 32 };
+
+/* ---- waiting, both sides ---- */
+
+static int interrupted(struct ring_channel *ch)
+{
+    if (atomic_load_explicit(&ch->closing, seq_cst)) /* pairs with: ring_still */
+        return CUE_ECLOSED;
+    if (atomic_load_explicit(&ch->woken, seq_cst) && atomic_exchange_explicit(&ch->woken, 0, acq_rel)) /* pairs with: ring_wake */
+        return CUE_EINTR;
+    return 0;
+}
+
+static int nap(struct ring_channel *ch, _Atomic uint32_t *word, uint32_t value, int64_t ns)
+{
+    int status = interrupted(ch);
+    pool_before_sleep(ch->lane.pool);
+    return status ? status : lane_after_nap(ch->lane.pool, futex_wait(word, value, ns));
+}
+
+/* ---- send ---- */
+
+static int64_t weight_waiting(const struct ring *ring)
+{
+    return (int64_t)(atomic_load_explicit(&ring->weight_in, relaxed) - atomic_load_explicit(&ring->weight_out, relaxed)); /* a soft limit */
+}
+
+/* An empty ring takes any message. */
+static bool too_heavy(struct ring_channel *ch, uint64_t weight)
+{
+    if (__builtin_expect(weight == 0, 1))
+        return false;
+    int64_t waiting = weight_waiting(ch->ring);
+    return waiting > 0 && (uint64_t)waiting + weight > ch->bytes &&
+           atomic_load_explicit(&ch->ring->tail, acquire) != atomic_load_explicit(&ch->ring->head, acquire);
+}
+
+static bool no_room(struct ring_channel *ch, uint64_t weight)
+{
+    return ch->way->full(ch) || too_heavy(ch, weight);
+}
+
+static int wait_for_room(struct ring_channel *ch, uint64_t weight, int64_t *until)
+{
+    int status = 0;
+    if (*until == 0)
+        return CUE_EFULL;
+    int64_t deadline = *until = deadline_made(*until);
+    sched_yield(); /* a receiver may share our CPU */
+    while (!status && no_room(ch, weight)) {
+        int64_t ns = deadline_nap(deadline);
+        if (ns <= 0)
+            return CUE_EFULL;
+        uint32_t value = event_prepare(&ch->ring->room); /* pairs with: room_made */
+        if (no_room(ch, weight))
+            status = nap(ch, &ch->ring->room, value, ns);
+    }
+    return status;
+}
+
+static void drop_oldest(struct ring_channel *ch)
+{
+    struct took took;
+    cue_msg m;
+    if (ch->way->take(ch, &took) != 1)
+        return;
+    if (ring_unpack(ch, &took, &m) == 0)
+        cue_msg_release(&m);
+    atomic_fetch_add_explicit(&ch->ring->dropped_old, 1, relaxed); /* a count for people */
+}
+
+/* Found no room in time. 1: dropped, which counts as sent; 0: there is room now. */
+static int refuse(struct ring_channel *ch, const cue_msg *m, int status)
+{
+    struct ring *ring = ch->ring;
+    if (status != CUE_EFULL)
+        return status;
+    if (ring->lane.full == CUE_DROP_OLD) {
+        drop_oldest(ch);
+        return 0;
+    }
+    atomic_fetch_add_explicit(ring->lane.full == CUE_FAIL ? &ring->refused : &ring->dropped_new, 1, relaxed); /* a count for people */
+    if (ring->lane.full == CUE_FAIL)
+        return status;
+    if (m->move)
+        cue_block_release(m->move);
+    return 1;
+}
+
+/* `n` messages went: wakes as many receivers. */
+static inline void announce(struct ring_channel *ch, int n)
+{
+    if (__builtin_expect(event_waited(&ch->ring->bell), 0) && event_call(&ch->ring->bell, n))
+        atomic_fetch_add_explicit(&ch->ring->wakes, 1, relaxed); /* a count for people */
+}
+
+static inline void went(struct ring_channel *ch, const cue_msg *m, const struct parcel *parcel, const struct opened *opened)
+{
+    if (__builtin_expect(parcel->weight != 0, 0))
+        atomic_fetch_add_explicit(&ch->ring->weight_in, parcel->weight, relaxed); /* a soft limit */
+    if (__builtin_expect(m->move != NULL, 0))
+        message_gone(m, opened);
+}
+
+static int pack(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, struct parcel *parcel)
+{
+    opened->enclose = ch->enclose;
+    opened->home = ch->redeliver ? ch->lane.index : INDEX_NONE;
+    opened->home_generation = ch->lane.generation;
+    return message_pack(ch->lane.pool, m, false, deadline, opened, parcel);
+}
+
+/* The pool has no room for the message: waits for that, too, in naps, so that a wake or a close is noticed. */
+static int wait_and_pack(struct ring_channel *ch, const cue_msg *m, int64_t *until, struct opened *opened, struct parcel *parcel)
+{
+    int64_t deadline = *until = deadline_made(*until);
+    int status = CUE_ENOMEM;
+    while (status == CUE_ENOMEM) {
+        int64_t ns = deadline_nap(deadline);
+        int over = ns <= 0 ? CUE_ENOMEM : interrupted(ch);
+        if (over)
+            return over;
+        status = pack(ch, m, clock_ns() + ns, opened, parcel);
+    }
+    return status;
+}
+
+static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened)
+{
+    struct parcel parcel;
+    uint64_t weight = weight_of(m);
+    int status, pushed;
+    while (no_room(ch, weight)) /* before anything is copied */
+        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status)))
+            return status;
+    status = pack(ch, m, 0, opened, &parcel);
+    if (status == CUE_ENOMEM && deadline)
+        status = wait_and_pack(ch, m, &deadline, opened, &parcel);
+    if (status)
+        return status;
+    while ((pushed = ch->way->push(ch, &parcel, false)) == 0)
+        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status)))
+            break;
+    if (pushed > 0) {
+        went(ch, m, &parcel, opened);
+        announce(ch, 1);
+        return 1;
+    }
+    message_undo(ch->lane.pool, &parcel);
+    return pushed < 0 ? pushed : status;
+}
+
+/* Another thread may close the channel while we wait: it waits for `waiting`, which goes down with our last touch of the channel. */
+static __attribute__((noinline)) int send_waiting(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened)
+{
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: ring_still */
+    int status = send_patiently(ch, m, deadline, opened);
+    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    return status;
+}
+
+static int send_one(struct ring_channel *ch, const cue_msg *m, int64_t deadline)
+{
+    struct parcel parcel;
+    struct opened opened;
+    int status = message_check(ch->lane.pool, &ch->ring->lane, m, false, &opened);
+    if (__builtin_expect(status, 0))
+        return status;
+    if (__builtin_expect(no_room(ch, weight_of(m)), 0))
+        return send_waiting(ch, m, deadline, &opened);
+    status = pack(ch, m, 0, &opened, &parcel);
+    if (__builtin_expect(status, 0))
+        return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, deadline, &opened) : status;
+    int pushed = ch->way->push(ch, &parcel, false);
+    if (__builtin_expect(pushed <= 0, 0)) {
+        message_undo(ch->lane.pool, &parcel);
+        return pushed < 0 ? pushed : send_waiting(ch, m, deadline, &opened);
+    }
+    went(ch, m, &parcel, &opened);
+    announce(ch, 1);
+    return 1;
+}
+
+/* As many of the n <= BATCH as can go at once, with one call for receivers; an error only if none went. */
+static int send_batch(struct ring_channel *ch, const cue_msg *m, int n)
+{
+    int sent = 0, status = 0;
+    while (sent < n && !status) {
+        struct parcel parcel;
+        struct opened opened;
+        if ((status = message_check(ch->lane.pool, &ch->ring->lane, &m[sent], false, &opened)))
+            break;
+        if ((status = no_room(ch, weight_of(&m[sent])) ? CUE_EFULL : pack(ch, &m[sent], 0, &opened, &parcel)))
+            break;
+        int pushed = ch->way->push(ch, &parcel, false);
+        if (pushed <= 0) {
+            message_undo(ch->lane.pool, &parcel);
+            status = pushed ? pushed : CUE_EFULL;
+        } else {
+            went(ch, &m[sent++], &parcel, &opened);
+        }
+    }
+    if (sent)
+        announce(ch, sent);
+    return sent ? sent : status;
+}
+
+int ring_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
+{
+    struct ring_channel *ch = ring_of(base);
+    size_t sent = 0;
+    if (__builtin_expect(n == 1, 1))
+        return send_one(ch, m, deadline);
+    while (sent < n && sent < INT32_MAX) {
+        int status = send_batch(ch, m + sent, n - sent < BATCH ? (int)(n - sent) : BATCH);
+        if (status > 0)
+            sent += (size_t)status;
+        else if (sent)
+            break;
+        else if (status != CUE_EFULL && status != CUE_ENOMEM)
+            return status;
+        else if ((status = send_one(ch, m, deadline)) < 0) /* this one waits */
+            return status;
+        else
+            sent = 1;
+    }
+    return (int)sent;
+}
+
+int ring_put(cue_channel *base, struct parcel *parcel)
+{
+    struct ring_channel *ch = ring_of(base);
+    int status = ch->way->push(ch, parcel, true);
+    if (status > 0)
+        announce(ch, 1);
+    return status;
+}
+
+/* ---- receive ---- */
+
+static uint64_t queued(const struct ring *ring)
+{
+    uint64_t head = atomic_load_explicit(&ring->head, acquire); /* before tail: it follows it, but for hints that are behind */
+    int64_t length = (int64_t)(atomic_load_explicit(&ring->tail, acquire) - head);
+    return length > 0 ? (uint64_t)length : 0;
+}
+
+/* Places have become free: calls those who wait for one, once a quarter is, or if `any` all the same. */
+static inline void room_made(struct ring_channel *ch, bool any)
+{
+    if (__builtin_expect(event_waited(&ch->ring->room), 0) && (any || queued(ch->ring) <= (uint64_t)ch->depth * 3 / 4))
+        event_call(&ch->ring->room, INT_MAX);
+}
+
+int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out)
+{
+    struct ring *ring = ch->ring;
+    struct unpacked about = { 0 };
+    int status = message_unpack(ch->lane.pool, took->rec, took->index, took->state, out, &about);
+    if (__builtin_expect(took->state & REC_LENT && status == 0, 0))
+        message_handed_out(took->rec);
+    if (__builtin_expect(about.weight != 0, 0))
+        atomic_fetch_add_explicit(&ring->weight_out, about.weight, relaxed); /* a soft limit */
+    return status;
+}
+
+static void peak_note(struct ring *ring, uint64_t waiting)
+{
+    if (waiting > atomic_load_explicit(&ring->peak, relaxed)) /* a count for people */
+        atomic_store_explicit(&ring->peak, waiting, relaxed);
+}
+
+/* What the call brought, added to the counts for people. `tail` is the senders' line: it is looked at now and then only. */
+static void count_received(struct ring_channel *ch, const cue_msg *m, size_t n)
+{
+    struct ring *ring = ch->ring;
+    uint64_t bytes = 0, copied = 0;
+    uint32_t calls = atomic_load_explicit(&ch->calls, relaxed); /* private */
+    atomic_store_explicit(&ch->calls, calls + 1, relaxed);
+    if (calls % 64 == 0)
+        peak_note(ring, queued(ring) + n);
+    for (size_t i = 0; i < n; i++) {
+        bool as_bytes = m[i].data != m[i].block.data;
+        bytes += m[i].block.size + (as_bytes ? m[i].size : 0);
+        copied += as_bytes ? m[i].size : 0;
+    }
+    if (ch->base.ops->shared) {
+        atomic_fetch_add_explicit(&ring->received_bytes, bytes, relaxed);
+        atomic_fetch_add_explicit(&ring->received_copied, copied, relaxed);
+    } else { /* only we write them */
+        atomic_store_explicit(&ring->received_bytes, atomic_load_explicit(&ring->received_bytes, relaxed) + bytes, relaxed);
+        atomic_store_explicit(&ring->received_copied, atomic_load_explicit(&ring->received_copied, relaxed) + copied, relaxed);
+    }
+}
+
+static int take_some(struct ring_channel *ch, cue_msg *out, size_t n)
+{
+    struct ring *ring = ch->ring;
+    struct took took;
+    size_t got = 0;
+    int status = 0;
+    if (__builtin_expect(atomic_load_explicit(&ring->returned, acquire) & RING_RETURNED, 0))
+        while (got < n && (status = returned_take(ch, &out[got])) == 1)
+            got++;
+    while (got < n && status >= 0 && (status = ch->way->take(ch, &took)) == 1)
+        if ((status = ring_unpack(ch, &took, &out[got])) == 0)
+            got++;
+    if (got == 0)
+        return status;
+    count_received(ch, out, got);
+    room_made(ch, false);
+    if (__builtin_expect(event_waited(&ring->bell), 0) && !ch->way->nothing(ch))
+        event_call(&ring->bell, 1); /* the baton */
+    return (int)got;
+}
+
+static bool nothing_at_all(struct ring_channel *ch)
+{
+    return !(atomic_load_explicit(&ch->ring->returned, seq_cst) & RING_RETURNED) && ch->way->nothing(ch);
+}
+
+static int nap_for_message(struct ring_channel *ch, int64_t deadline)
+{
+    int64_t ns = deadline_nap(deadline);
+    if (ns <= 0)
+        return CUE_EEMPTY;
+    uint32_t value = event_prepare(&ch->ring->bell); /* pairs with: announce */
+    return nothing_at_all(ch) ? nap(ch, &ch->ring->bell, value, ns) : 0;
+}
+
+/* Spins for a while; true: there is something. */
+static bool spin_for_message(struct ring_channel *ch, int64_t began, int64_t deadline)
+{
+    int64_t now = spin_now(&ch->spin), most = deadline - began < now ? deadline - began : now;
+    for (unsigned rounds = 0;; rounds++) {
+        if (!ch->way->nothing(ch))
+            return true;
+        if (rounds < 200)
+            continue;
+        cpu_relax();
+        if (rounds % 32 == 0 &&
+            (clock_ns() - began >= most || atomic_load_explicit(&ch->woken, relaxed) || atomic_load_explicit(&ch->closing, relaxed)))
+            return false;
+    }
+}
+
+/* The ring is empty: what the killed forgot to take off its weight is forgotten. */
+static void settle_weight(struct ring *ring)
+{
+    uint64_t in = atomic_load_explicit(&ring->weight_in, relaxed), out = atomic_load_explicit(&ring->weight_out, relaxed);
+    if (in != out && atomic_load_explicit(&ring->tail, relaxed) == atomic_load_explicit(&ring->head, relaxed))
+        cas(&ring->weight_out, &out, in); /* a soft limit */
+}
+
+static int wait_for_message(struct ring_channel *ch, int64_t deadline)
+{
+    int status = interrupted(ch);
+    bool spins = spin_most(&ch->spin) > 0;
+    int64_t began = 0;
+    if (ch->way->settled)
+        ch->way->settled(ch);
+    room_made(ch, true);
+    settle_weight(ch->ring);
+    if (!status && spins) {
+        for (unsigned looks = 0; looks < 500; looks++) /* an answer that is on its way: sooner than a clock is read */
+            if (!ch->way->nothing(ch))
+                return 0;
+        began = clock_ns();
+        if (spin_for_message(ch, began, deadline))
+            return 0;
+    }
+    while (!status && nothing_at_all(ch))
+        status = nap_for_message(ch, deadline);
+    if (spins && began)
+        spin_learn(&ch->spin, clock_ns() - began);
+    return status;
+}
+
+int ring_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
+{
+    struct ring_channel *ch = ring_of(base);
+    for (;;) {
+        int got = take_some(ch, out, n < INT32_MAX ? n : INT32_MAX);
+        if (__builtin_expect(got != 0, 1))
+            return got;
+        if (deadline == 0)
+            return CUE_EEMPTY;
+        deadline = deadline_made(deadline);
+        int status = wait_for_message(ch, deadline);
+        if (status)
+            return status;
+    }
+}
+
+/* ---- wake, close, sleeping elsewhere ---- */
+
+static void call_out(_Atomic uint32_t *word)
+{
+    atomic_fetch_add_explicit(word, 2, seq_cst); /* pairs with: nap; who has announced itself does not sleep now, or wakes */
+    futex_wake(word, INT_MAX);
+}
+
+void ring_wake(cue_channel *base)
+{
+    struct ring_channel *ch = ring_of(base);
+    atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: interrupted */
+    if (base->how & CUE_RECV)
+        call_out(&ch->ring->bell);
+    if (atomic_load_explicit(&ch->waiting, seq_cst))
+        call_out(&ch->ring->room);
+}
+
+void ring_still(struct ring_channel *ch)
+{
+    atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
+    while (atomic_load_explicit(&ch->base.receiving, acquire) || atomic_load_explicit(&ch->waiting, acquire) ||
+           atomic_load_explicit(&ch->sending, acquire)) {
+        call_out(&ch->ring->bell);
+        call_out(&ch->ring->room);
+        nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+    }
+    if (ch->base.how & CUE_RECV)
+        room_made(ch, true);
+}
+
+bool ring_doze(cue_channel *base, unsigned how, struct channel_sleep *on)
+{
+    struct ring_channel *ch = ring_of(base);
+    on->word = how == CUE_RECV ? &ch->ring->bell : &ch->ring->room;
+    if (how == CUE_RECV && ch->way->settled)
+        ch->way->settled(ch);
+    if (how == CUE_RECV)
+        room_made(ch, true);
+    on->value = event_prepare(on->word); /* pairs with: announce, room_made */
+    return how == CUE_RECV ? nothing_at_all(ch) : no_room(ch, 0);
+}
+
+void ring_rouse(cue_channel *base, unsigned how)
+{
+    (void)base, (void)how; /* the bit goes by itself, see event.h */
+}
+
+/* ---- the lane ---- */
+
+static uint32_t shift_for(uint32_t depth)
+{
+    uint32_t shift = 0;
+    while (UINT32_C(1) << shift < depth)
+        shift++;
+    return shift;
+}
+
+int ring_bytes(const cue_channel_opts *with, uint64_t *bytes)
+{
+    *bytes = sizeof(struct ring) + (sizeof(uint64_t) << shift_for(with->depth ? with->depth : 1024));
+    return 0;
+}
+
+void ring_init(struct lane_head *head, const cue_channel_opts *with)
+{
+    struct ring *ring = (struct ring *)(void *)head; /* zero is an empty ring */
+    ring->shift = shift_for(head->depth);
+    if (with->dead)
+        memcpy(ring->dead, with->dead, strlen(with->dead));
+}
+
+bool ring_shift(const struct lane *lane, uint32_t *shift)
+{
+    uint32_t depth = lane->head->depth;
+    char *data;
+    uint64_t capacity;
+    if (depth < 1 || depth > LANE_DEPTH_MAX || !pool_bytes(lane->pool, lane->index, &data, &capacity))
+        return false;
+    *shift = shift_for(depth);
+    return capacity >= sizeof(struct ring) + (sizeof(uint64_t) << *shift);
+}
+
+bool ring_sound(const struct lane_head *head, uint64_t capacity)
+{
+    const struct ring *ring = (const struct ring *)(const void *)head;
+    return capacity >= sizeof *ring && head->depth >= 1 && head->depth <= LANE_DEPTH_MAX && ring->shift == shift_for(head->depth) &&
+           capacity >= sizeof *ring + (sizeof(uint64_t) << ring->shift);
+}
+
+void ring_died(const struct lane *lane)
+{
+    struct ring *ring = (struct ring *)(void *)lane->head;
+    if (event_waited(&ring->bell))
+        call_out(&ring->bell);
+    if (event_waited(&ring->room))
+        call_out(&ring->room);
+}
+
+bool ring_linked(const struct lane *lane, const struct record *rec, uint32_t index)
+{
+    const struct ring *ring = (const struct ring *)(const void *)lane->head;
+    uint32_t shift, seq = atomic_load_explicit(&rec->seq, relaxed); /* of a dead sender */
+    if (!ring_shift(lane, &shift))
+        return false;
+    uint32_t at = seq & ((UINT32_C(1) << shift) - 1);
+    uint64_t slot = atomic_load_explicit(&ring->slot[at], seq_cst);
+    return slot_index(slot) == index + 1 && (uint32_t)((slot >> 32) << shift | at) == seq;
+}
+
+void ring_counts(struct ring *ring, uint64_t passed, uint64_t waiting, cue_channel_info *out)
+{
+    /* relaxed: counts for people */
+    uint64_t old = atomic_load_explicit(&ring->dropped_old, relaxed);
+    out->sleeping = atomic_load_explicit(&ring->bell, relaxed) & 1;
+    peak_note(ring, waiting);
+    out->queued = waiting;
+    out->peak = atomic_load_explicit(&ring->peak, relaxed);
+    out->sent = passed + waiting;
+    out->received = passed > old ? passed - old : 0;
+    out->bytes = atomic_load_explicit(&ring->received_bytes, relaxed);
+    out->copied = atomic_load_explicit(&ring->received_copied, relaxed);
+    out->dropped = old + atomic_load_explicit(&ring->dropped_new, relaxed);
+    out->refused = atomic_load_explicit(&ring->refused, relaxed);
+    out->wakes = atomic_load_explicit(&ring->wakes, relaxed);
+    out->returned = atomic_load_explicit(&ring->returns, relaxed);
+    out->redelivered = atomic_load_explicit(&ring->redelivered, relaxed);
+    out->dead = atomic_load_explicit(&ring->dead_letters, relaxed);
+}
+
+int ring_stat(cue_channel *base, cue_channel_info *out)
+{
+    const struct lane *lane = &ring_of(base)->lane;
+    lane_stat(lane->pool, lane->head, lane->rec, out);
+    return 0;
+}
+
+/* ---- open ---- */
+
+int ring_open(const struct lane *lane, unsigned how, const cue_channel_opts *with, const struct ring_way *way, struct ring_channel **out)
+{
+    uint32_t shift;
+    if (!ring_shift(lane, &shift))
+        return trail(CUE_ECORRUPT, "lane %x of pool %s makes no sense", lane->index, lane->pool->name);
+    struct ring_channel *ch = aligned_alloc(_Alignof(struct ring_channel), sizeof *ch);
+    if (!ch)
+        return trail(CUE_ENOMEM, "no process memory for a channel");
+    memset(ch, 0, sizeof *ch);
+    ch->base.ops = &way->ops;
+    ch->base.pool = lane->pool;
+    ch->base.how = how;
+    ch->lane = *lane;
+    ch->ring = (struct ring *)(void *)lane->head;
+    ch->way = way;
+    ch->shift = shift;
+    ch->mask = (UINT64_C(1) << shift) - 1;
+    uint32_t depth = lane->head->depth; /* it may have changed since */
+    ch->depth = depth < 1 || depth > ch->mask + 1 ? (uint32_t)ch->mask + 1 : depth;
+    ch->bytes = lane->head->bytes;
+    ch->redeliver = lane->head->redeliver;
+    if (how & CUE_RECV)
+        spin_init(&ch->spin, with->spin);
+    *out = ch;
+    return 0;
+}
+
+void ring_free(struct ring_channel *ch)
+{
+    returned_free(ch);
+    free(ch);
+}
