@@ -35,7 +35,7 @@ def parameters(node: ast.FunctionDef) -> list[str]:
 def test_stubs_say_what_is_there(thing):
     node = stub()[thing.__name__]
     if inspect.isclass(thing):
-        members = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
+        members = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
         there = {n for n in vars(thing) if not n.startswith("_")}
         assert there == {n for n in members if not n.startswith("_")}
         for special in ("__enter__", "__exit__", "__len__", "__bool__", "__bytes__", "__iter__", "__next__"):
