@@ -23,7 +23,7 @@
 
 bool recovery_linked(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word)
 {
-    return lane_recovery_hooks.linked(pool, rec, index, word);
+    return pool->flags & CUE_READ_ONLY || lane_recovery_hooks.linked(pool, rec, index, word); /* to look takes a lease */
 }
 
 struct sweep {
