@@ -141,6 +141,24 @@ Test(tools, ls_of_a_pool_shows_parties_and_lanes)
     cr_assert(eq(int, test_leftovers(name), 0));
 }
 
+Test(tools, ls_of_a_pool_shows_its_limits_and_who_uses_how_much)
+{
+    const char *name = test_name("tool-limits");
+    cue_pool *pool;
+    cue_block b;
+    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 4 << 20, .quota = 1 << 20, .max_allocations = 50 }, &pool));
+    CUE_MUST(cue_block_alloc(pool, 5000, NULL, &b));
+    cr_assert(eq(int, tool("ls %s --json", name), 0));
+    cr_assert(says("{\"kind\": \"use\", \"size\": 4194304, \"used\": 8192, "));
+    cr_assert(says("\"blocks\": 1, \"max_allocations\": 50, \"quota\": 1048576}"));
+    cr_assert(says("\"blocks\": 1, \"bytes\": 8192, \"quota\": 1048576, \"leases\": 0, \"failed\": 0, "));
+    cr_assert(eq(int, tool("ls %s", name), 0));
+    cr_assert(says("QUOTA"));
+    cue_block_release(&b);
+    cue_pool_close(pool);
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
 Test(tools, looking_makes_and_changes_nothing)
 {
     const char *name = test_name("tool-none");
@@ -181,6 +199,11 @@ Test(tools, blocks_lists_what_is_there)
     cr_assert(eq(int, tool("blocks %s --by owner --json", name), 0));
     cr_assert(says("\"label\": \"pool\", \"blocks\": 1, \"bytes\": 100, \"leaked\": 0}"));
     cr_assert(says("\"blocks\": 2, \"bytes\": 5000, \"leaked\": 0}"));
+    cr_assert(eq(int, tool("blocks %s --by type --json", name), 0));
+    cr_assert(says("{\"type\": 7, \"blocks\": 1, \"kept\": 0, \"bytes\": 8192}"));
+    cr_assert(eq(int, tool("blocks %s --by type --type 8", name), 1), "nothing matched");
+    cr_assert(eq(int, tool("blocks %s --by type --leaks", name), 2));
+    cr_assert(eq(int, tool("blocks %s --by size", name), 2));
     cr_assert(eq(int, tool("blocks %s --leaks", name), 0));
     cr_assert(eq(int, tool("blocks %s -q", name), 0));
     cr_assert(eq(int, (int)strlen(said), 0));

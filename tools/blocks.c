@@ -132,9 +132,41 @@ static void owner_rows(cue_pool *pool, const struct sum sums[POOL_MAX_PARTIES + 
     rows_end(rows);
 }
 
+static int type_rows(cue_pool *pool)
+{
+    int found = cue_pool_types(pool, NULL, 0);
+    size_t room = found > 0 ? (size_t)found + 16 : 0; /* others work on */
+    cue_type_info *types = calloc(room ? room : 1, sizeof *types);
+    if (found > 0 && types)
+        found = cue_pool_types(pool, types, room);
+    if (found < 0 || !types) {
+        free(types);
+        return say_status(found < 0 ? found : CUE_ENOMEM, pool->name);
+    }
+    struct rows *rows = rows_begin();
+    unsigned matched = 0;
+    for (int i = 0; i < found && (size_t)i < room; i++) {
+        char name[24];
+        if ((options.given & OPT_TYPE) && types[i].type != options.type)
+            continue;
+        matched++;
+        type_name(name, types[i].type);
+        row_both(rows, "type", "TYPE", types[i].type, name);
+        row_count(rows, "blocks", "BLOCKS", types[i].blocks);
+        row_count(rows, "kept", "KEPT", types[i].kept);
+        row_bytes(rows, "bytes", "BYTES", types[i].bytes);
+        row_end(rows);
+    }
+    rows_end(rows);
+    free(types);
+    return matched ? EXIT_FINE : EXIT_FOUND;
+}
+
 static int list_blocks(cue_pool *pool, void *arg)
 {
     (void)arg;
+    if (options.by && strcmp(options.by, "type") == 0)
+        return options.leaks ? say(EXIT_USAGE, "--leaks goes with --by owner, not with --by type") : type_rows(pool);
     static struct sum sums[POOL_MAX_PARTIES + 1];
     struct rows *rows = rows_begin();
     cue_block_info info;

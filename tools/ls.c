@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "base/shm.h"
 #include "channels/lane.h"
 #include "pool/pool_internal.h"
@@ -30,7 +31,7 @@ static int pool_row(cue_pool *pool, void *arg)
     if (status)
         return say_status(status, pool->name);
     count_parties(pool, &row->parties, &row->dead);
-    row->age = age_of(pool->header->made_ns);
+    row->age = pool->header->made_boot == process_boot() ? age_of(pool->header->made_ns) : -1;
     return EXIT_FINE;
 }
 
@@ -73,26 +74,60 @@ static int list_one(const char *name, void *arg)
 
 static void list_parties(cue_pool *pool)
 {
+    static cue_party_info parties[POOL_MAX_PARTIES];
     struct rows *rows = rows_begin();
-    for (unsigned slot = 0; slot < pool->max_parties; slot++) {
-        struct party *party = &pool->parties[slot];
-        uint64_t word = atomic_load_explicit(&party->word, memory_order_acquire);
-        char label[POOL_NAME_BYTES];
-        if (party_state(word) != PARTY_LIVE)
-            continue;
-        bool dead = party_dead(pool, slot, UINT32_MAX);
-        snprintf(label, sizeof label, "%.63s", party->label);
+    int found = cue_pool_parties(pool, parties, POOL_MAX_PARTIES);
+    for (int i = 0; i < found; i++) {
+        const cue_party_info *party = &parties[i];
+        char quota[16] = "-";
+        if (party->quota)
+            show_bytes(quota, party->quota);
         row_text(rows, "kind", NULL, "party");
-        row_count(rows, "party", "PARTY", slot + 1);
-        row_count(rows, "pid", "PID", (uint32_t)party_pid(word));
-        row_text(rows, "label", "PROGRAM", label);
-        row_count(rows, "uid", "UID", atomic_load_explicit(&party->uid, memory_order_relaxed)); /* made readable by the word */
-        row_age(rows, "age", "AGE", age_of(atomic_load_explicit(&party->since_ns, memory_order_relaxed)));
-        row_count(rows, "failed", "REFUSED", atomic_load_explicit(&party->failed, memory_order_relaxed)); /* a count for people */
-        row_text(rows, "state", "STATE", dead ? "dead" : "live");
+        row_count(rows, "party", "PARTY", party->party);
+        row_count(rows, "pid", "PID", (uint32_t)party->pid);
+        row_text(rows, "label", "PROGRAM", party->label);
+        row_count(rows, "uid", "UID", party->uid);
+        row_age(rows, "age", "AGE", age_of(party->since_ns));
+        row_count(rows, "blocks", "BLOCKS", party->blocks);
+        row_bytes(rows, "bytes", "BYTES", party->bytes);
+        row_both(rows, "quota", "QUOTA", party->quota, quota);
+        row_count(rows, "leases", "LEASES", party->leases);
+        row_count(rows, "failed", "REFUSED", party->failed);
+        row_text(rows, "state", "STATE", party->dead ? "dead" : "live");
         row_end(rows);
     }
     rows_end(rows);
+}
+
+/* A line for people above the tables, and its own object. */
+static int list_use(cue_pool *pool)
+{
+    cue_pool_info info;
+    int status = cue_pool_stat(pool, &info);
+    if (status)
+        return say_status(status, pool->name);
+    struct rows *rows = rows_begin();
+    char most[24] = "-", quota[16] = "-", scattered[16];
+    if (info.max_allocations)
+        snprintf(most, sizeof most, "%llu", (unsigned long long)info.max_allocations);
+    if (pool->header->quota)
+        show_bytes(quota, pool->header->quota);
+    unsigned percent = info.free ? 100 - (unsigned)(info.largest * 100 / info.free) : 0;
+    snprintf(scattered, sizeof scattered, "%u%%", percent);
+    row_text(rows, "kind", NULL, "use");
+    row_bytes(rows, "size", "SIZE", info.size);
+    row_bytes(rows, "used", "USED", info.used);
+    row_bytes(rows, "taken", "TAKEN", info.taken);
+    row_bytes(rows, "peak", "PEAK", info.peak);
+    row_bytes(rows, "free", "FREE", info.free);
+    row_bytes(rows, "largest", "LARGEST", info.largest);
+    row_both(rows, "fragmented", "SCATTERED", percent, scattered);
+    row_count(rows, "blocks", "BLOCKS", info.blocks);
+    row_both(rows, "max_allocations", "OF", info.max_allocations, most);
+    row_both(rows, "quota", "QUOTA", pool->header->quota, quota);
+    row_end(rows);
+    rows_end(rows);
+    return EXIT_FINE;
 }
 
 static void lane_row(cue_pool *pool, struct rows *rows, const cue_block_info *info)
@@ -139,9 +174,10 @@ static void list_lanes(cue_pool *pool)
 static int list_pool(cue_pool *pool, void *arg)
 {
     (void)arg;
+    int code = list_use(pool);
     list_parties(pool);
     list_lanes(pool);
-    return EXIT_FINE;
+    return code;
 }
 
 int run_ls(void)

@@ -23,8 +23,8 @@ const struct command commands[] = {
       "error. With POOL: its parties and its lanes.\n"
       "Exit: 0; 1 if there is no pool, or one cannot be read; with POOL 3, 4 or 6 if it cannot be read.\n",
       0, 0, 1, run_ls },
-    { "blocks", "blocks POOL [--type T] [--by owner] [--leaks]", "the blocks of a pool",
-      "A line a block. --type T: only those of this type. --by owner: sums by owner instead. --leaks: only blocks that nobody\n"
+    { "blocks", "blocks POOL [--type T] [--by owner|type] [--leaks]", "the blocks of a pool",
+      "A line a block. --type T: only those of this type. --by owner, --by type: sums instead. --leaks: only blocks that nobody\n"
       "living will give back: owned by a dead party, or freed and looked at only by the dead.\n"
       "Exit: 0; 1 if no block matched; with --leaks: 1 if there is a leak.\n",
       OPT_TYPE | OPT_BY | OPT_LEAKS, 1, 1, run_blocks },
@@ -109,8 +109,8 @@ static bool option_value(int opt, const char *value)
             return say(false, "--id %s: a number is wanted", value);
         break;
     case OPT_BY:
-        if (strcmp(value, "owner") != 0)
-            return say(false, "--by %s: only `owner` is known", value);
+        if (strcmp(value, "owner") != 0 && strcmp(value, "type") != 0)
+            return say(false, "--by %s: only `owner` and `type` are known", value);
         options.by = value;
         break;
     case OPT_NAME:
