@@ -238,11 +238,13 @@ static bool count_settle(_Atomic uint64_t *count, uint64_t seen, uint64_t drift)
     return false;
 }
 
-static bool look_long(const struct budget_ref *budget, struct look *out)
+static bool look_long(const struct budget_ref *budget, struct look *out, bool insist)
 {
     for (unsigned n = 0; n < LOOKS; n++)
         if (look(budget, out))
             return true;
+    if (!insist)
+        return false;
     uint64_t until = (uint64_t)(clock_ns() + HOLD_NS);
     bool done = false;
     atomic_store_explicit(&budget->words->hold_until, until, relaxed); /* a request, as in hold_back */
@@ -252,12 +254,12 @@ static bool look_long(const struct budget_ref *budget, struct look *out)
     return done;
 }
 
-/* Takes the drift off. Whether there was any. */
-static bool settle(const struct budget_ref *budget)
+/* Takes the drift off. Whether there was any. `insist`: others may be held back for it. */
+static bool settle(const struct budget_ref *budget, bool insist)
 {
     struct look seen;
     pool_reap(budget->pool); /* what the dead owned is freed first */
-    if (!look_long(budget, &seen))
+    if (!look_long(budget, &seen, insist))
         return false;
     bool used = count_settle(&budget->words->used, seen.used, seen.used_drift);
     bool blocks = count_settle(&budget->words->blocks, seen.blocks, seen.blocks_drift);
@@ -342,7 +344,7 @@ static int budget_try(struct cue_pool *pool, void *arg)
     if (!want->lack || (want->waits && now - want->settled_ns < WATCH_PERIOD_NS))
         return status;
     want->settled_ns = now;
-    return settle(want->budget) ? try_once(want) : status;
+    return settle(want->budget, true) ? try_once(want) : status;
 }
 
 static int refused(const struct budget_try *want)
@@ -440,5 +442,5 @@ int cue_budget_settle(const cue_block *b)
     int status = budget_open(b, &budget);
     if (!status && budget.pool->flags & CUE_READ_ONLY)
         status = trail(CUE_EPERM, "pool %s is open read-only", budget.pool->name);
-    return status ? status : settle(&budget);
+    return status ? status : settle(&budget, false);
 }

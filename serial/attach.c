@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-/* Counts one more open of an open pool with this uid and name. */
+/* Counts one more open of an open pool with this host, uid and name. */
 static cue_pool *pool_hold(const struct desc *desc)
 {
     cue_pool *found = NULL;
@@ -18,7 +18,7 @@ static cue_pool *pool_hold(const struct desc *desc)
     for (unsigned i = 0; i < POOLS_MAX && !found; i++) {
         cue_pool *pool = &pool_table[i];
         if (atomic_load_explicit(&pool->open, memory_order_relaxed) == 1 /* it changes under registry_lock */
-            && pool->uid == desc->shown.pool_uid && strcmp(pool->name, desc->shown.pool) == 0) {
+            && pool->uid == desc->shown.pool_uid && pool->host == desc->shown.host && strcmp(pool->name, desc->shown.pool) == 0) {
             pool->opens++;
             found = pool;
         }
@@ -30,9 +30,6 @@ static cue_pool *pool_hold(const struct desc *desc)
 int desc_pool(const struct desc *desc, cue_pool **out)
 {
     *out = NULL;
-    if (desc->shown.host != process_host())
-        return trail(CUE_EREMOTE, "pool %s was made on host %016llx, this is %016llx", desc->shown.pool,
-                     (unsigned long long)desc->shown.host, (unsigned long long)process_host());
     cue_pool *pool = pool_hold(desc);
     if (pool) {
         int status = pool_enter(pool);
@@ -42,6 +39,9 @@ int desc_pool(const struct desc *desc, cue_pool **out)
             *out = pool;
         return status;
     }
+    if (desc->shown.host != process_host()) /* it reads files: not for a pool that is open */
+        return trail(CUE_EREMOTE, "pool %s was made on host %016llx, this is %016llx", desc->shown.pool,
+                     (unsigned long long)desc->shown.host, (unsigned long long)process_host());
     if (!desc->shown.pool[0])
         return trail(CUE_ENOENT,
                      "the descriptor's pool %016llx has no name and is not open here: hand its cue_pool_fd() over and open it with opts.fd",

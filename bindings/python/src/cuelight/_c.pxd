@@ -17,6 +17,7 @@ cdef extern from "cuelight/error.h" nogil:
     int CUE_PY_STATUS_COUNT
 
     int CUE_EINVAL, CUE_EMOVED, CUE_ESTALE, CUE_EGONE, CUE_ECLOSED, CUE_EEMPTY, CUE_EFULL, CUE_ETIMEDOUT, CUE_EINTR
+    int CUE_ELIMIT, CUE_EREMOTE, CUE_EVERSION
     int CUE_ENOENT, CUE_EEXIST, CUE_ENOMEM, CUE_ETOOBIG, CUE_EPERM, CUE_ENOTOWNER, CUE_EBUSY, CUE_ETYPE, CUE_ECORRUPT, CUE_EFORK
 
     struct cue_time:
@@ -89,9 +90,29 @@ cdef extern from "cuelight/pool.h" nogil:
     int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out)
     cue_block cue_move(cue_block *b)
 
+    struct cue_budget_opts:
+        uint64_t bytes, least, max_blocks
+        uint32_t type
+
+    struct cue_budget_want:
+        uint32_t subtype
+        cue_time wait
+        int (*stop)(void *arg) noexcept nogil
+        void *arg
+
+    struct cue_budget_info:
+        uint64_t bytes, least, max_blocks, used, blocks, peak_blocks
+        uint32_t type
+
+    int cue_budget_make(cue_pool *pool, const char *name, const cue_budget_opts *opts, cue_block *out)
+    int cue_budget_alloc(const cue_block *budget, size_t size, const cue_budget_want *want, cue_block *out)
+    int cue_budget_free(const cue_block *budget, cue_block *b)
+    int cue_budget_stat(const cue_block *budget, cue_budget_info *out)
+    int cue_budget_settle(const cue_block *budget)
+
 cdef extern from "cuelight/serial.h" nogil:
     enum:
-        CUE_DESC_MAX
+        CUE_DESC_MAX, CUE_DESC_BLOCK
 
     struct cue_desc:
         uint64_t pool_uid, host, id, key_id, offset, size
