@@ -38,7 +38,9 @@
 
 enum { OPEN_TRIES = 2000, RETIRE_TRIES = 1000 };
 
-static const struct lane_kind *const kinds[] = { [CUE_MAILBOX] = &mailbox_kind, [CUE_QUEUE] = &queue_kind, [CUE_STREAM] = &stream_kind };
+static const struct lane_kind *const kinds[] = {
+    [CUE_MAILBOX] = &mailbox_kind, [CUE_QUEUE] = &queue_kind, [CUE_STREAM] = &stream_kind, [CUE_TOPIC] = &topic_kind
+};
 
 const struct lane_kind *lane_kind_of(uint32_t kind)
 {

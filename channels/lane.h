@@ -58,7 +58,7 @@ struct lane_kind {
     bool (*walk)(const struct lane *lane, lane_visitor *visit, void *arg);
 };
 
-extern const struct lane_kind mailbox_kind, queue_kind, stream_kind;
+extern const struct lane_kind mailbox_kind, queue_kind, stream_kind, topic_kind;
 /* The kind of a lane; NULL: none that is built in. */
 const struct lane_kind *lane_kind_of(uint32_t kind);
 

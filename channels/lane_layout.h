@@ -74,7 +74,7 @@ struct message_header {
     uint32_t index;        /* of the block that goes along */
     uint64_t generation;   /* of it */
     uint64_t offset, size; /* reference: which of its bytes */
-    uint64_t home;         /* LENT: generation of its lane */
+    uint64_t home;         /* LENT: generation of its lane. Of a topic's message, whose `id` is taken: its tag */
 };
 static_assert(sizeof(struct message_header) == 64, "a header is a line");
 

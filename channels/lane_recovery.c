@@ -20,6 +20,7 @@
  */
 #include "ask.h"
 #include "redeliver.h"
+#include "topic.h"
 
 #include <stdlib.h>
 
@@ -69,6 +70,8 @@ static bool attached_linked(struct cue_pool *pool, const struct record *rec, uin
             return rec_party(is) != rec_party(state) || is & REC_LENT;
         if (returned_waits(envelope, is))
             return true;
+        if ((rec_state(is) == REC_POSTED || rec_state(is) == REC_DOOMED) && is & REC_TOPIC)
+            return true; /* goes with it, see topic_record_finishing */
         if (rec_state(is) != REC_SENT)
             return false;
         if (message_linked(pool, envelope, index, is))
@@ -161,6 +164,10 @@ static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, voi
         attached_settle(pool, rec, index, state, death->slot);
     else if (rec_state(state) == REC_OWNED && rec_party(state) == death->slot + 1 && death->slot != pool->self)
         ask_settle(pool, rec, index); /* before it is freed */
+    else if (state & REC_TOPIC && death->slot != pool->self) /* a thread of ours may still be about to post it */
+        topic_record_settle(pool, rec, index, state, death->slot);
+    else if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_SUBSCRIPTION)
+        topic_history_settle(pool, rec, index);
     return 0;
 }
 
@@ -225,4 +232,4 @@ static void given_up(struct cue_pool *pool)
 }
 
 /* Known to the pool layer by name. */
-const struct recovery_hooks lane_recovery_hooks = { linked, party_died, party_swept, given_up };
+const struct recovery_hooks lane_recovery_hooks = { linked, party_died, party_swept, given_up, topic_record_finishing, topic_record_stuck };

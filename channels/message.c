@@ -66,6 +66,7 @@ int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue
     opened->state = 0;
     opened->enclose = false;
     opened->home = INDEX_NONE;
+    opened->tag_in_header = false;
     if (m->size && !m->data)
         return trail(CUE_EINVAL, "a message of %zu bytes at NULL", m->size);
     if (type >= CUE_TYPE_SYSTEM && !system)
@@ -132,6 +133,8 @@ static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct ope
     struct message_header header = { .key = m->key, .from = m->from, .status = m->status, .index = INDEX_NONE };
     if (opened->home != INDEX_NONE)
         header.home = opened->home_generation;
+    else if (opened->tag_in_header)
+        header.home = m->tag;
     if (ref) {
         char *base;
         uint64_t capacity;
@@ -172,7 +175,7 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
             return 0;
         }
         note |= MESSAGE_HEADER | (ref->owner ? MESSAGE_ATTACHED : MESSAGE_REFERENCE);
-    } else if (__builtin_expect(m->key || m->status || !cue_ref_same(m->from, (cue_ref){ 0 }), 0)) {
+    } else if (__builtin_expect(m->key || m->status || !cue_ref_same(m->from, (cue_ref){ 0 }) || (opened->tag_in_header && m->tag), 0)) {
         note |= MESSAGE_HEADER;
     }
     struct fresh fresh = { .size = m->size, .id = m->tag, .type = m->type };

@@ -25,6 +25,7 @@ struct opened {
     bool enclose;  /* but goes in an envelope all the same, and */
     uint32_t home; /* the lane's index, if it is one with redeliver, else INDEX_NONE */
     uint64_t home_generation;
+    bool tag_in_header; /* set by the caller between message_check and message_pack */
 };
 
 /* What a message of this size may not be: CUE_EINVAL, ETYPE, ETOOBIG, EMOVED, ESTALE, ENOTOWNER. `lane` says what may pass. */

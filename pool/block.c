@@ -103,11 +103,17 @@ void block_returned(struct cue_pool *pool, uint32_t index)
 
 void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
 {
+    uint64_t state = atomic_load_explicit(&rec->state, acquire), topic = state & REC_TOPIC;
+    /* grants first: who takes a message out of a subscription has its lease up before it clears the grant */
+    if (topic && (atomic_load_explicit(rec_grants(rec, 0), seq_cst) | atomic_load_explicit(rec_grants(rec, 64), seq_cst)))
+        return;
     /* pairs with: lease_take (my write, then your word) */
     if (atomic_load_explicit(&rec->lease[0], seq_cst) | atomic_load_explicit(&rec->lease[1], seq_cst))
         return;
-    uint64_t state = atomic_load_explicit(&rec->state, acquire);
-    while (rec_state(state) == REC_DOOMED && rec_generation(state) == generation)
+    if (topic)
+        lane_recovery_hooks.finishing(pool, rec, index, generation);
+    state = atomic_load_explicit(&rec->state, acquire);
+    while (rec_state(state) == REC_DOOMED && rec_generation(state) == generation && (state & REC_TOPIC) == topic)
         if (cas(&rec->state, &state, rec_word(REC_FREE, 0, generation + 1))) { /* !! exactly one wins */
             block_returned(pool, index);
             return;

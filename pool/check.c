@@ -74,7 +74,12 @@ static void check_place(struct cue_pool *pool, struct record *rec, uint32_t inde
 static void check_views(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state, struct checking *check)
 {
     bool unseen = !atomic_load_explicit(&rec->lease[0], seq_cst) && !atomic_load_explicit(&rec->lease[1], seq_cst);
-    if (rec_state(state) == REC_DOOMED && unseen && !(pool->flags & CUE_READ_ONLY)) {
+    bool granted = state & REC_TOPIC && (atomic_load_explicit(rec_grants(rec, 0), seq_cst) | atomic_load_explicit(rec_grants(rec, 64), seq_cst));
+    bool writes = !(pool->flags & CUE_READ_ONLY);
+    if (rec_state(state) == REC_DOOMED && granted && unseen && writes && lane_recovery_hooks.stuck(pool, rec, index) && STILL(rec, state) &&
+        lane_recovery_hooks.stuck(pool, rec, index))
+        fault(check, "record %x: posted to a subscriber who does not have it", index);
+    if (rec_state(state) == REC_DOOMED && unseen && !granted && writes) {
         block_finish(pool, rec, index, rec_generation(state)); /* its last viewer is just about to do the same */
         if (STILL(rec, state))
             fault(check, "record %x: doomed, and nobody looks at it", index);

@@ -96,6 +96,23 @@ int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64
     return status ? stale(pool, index) : 0;
 }
 
+bool lease_pin(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
+{
+    _Atomic uint64_t *word = private_word(pool, index);
+    uint64_t value = word_lock(word), count = (value & COUNT_MASK) >> COUNT_SHIFT;
+    bool fits = count == 0 || (count < COUNT_MAX && value >> REC_GENERATION_SHIFT == generation);
+    if (count == 0) {
+        atomic_fetch_or_explicit(&rec->lease[pool->lease_word], pool->lease_bit, seq_cst); /* pairs with: block_finish */
+        value = generation << REC_GENERATION_SHIFT;
+        if (__builtin_expect(atomic_load_explicit(&pool->counted, seq_cst), 0)) { /* as in lease_take */
+            atomic_fetch_add_explicit(&pool->remaining, 1, acq_rel);
+            value |= REMAINS;
+        }
+    }
+    word_unlock(word, fits ? value + COUNT_ONE : value);
+    return fits;
+}
+
 int lease_more(struct cue_pool *pool, uint32_t index, uint64_t generation)
 {
     _Atomic uint64_t *word = private_word(pool, index);

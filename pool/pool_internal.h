@@ -213,6 +213,9 @@ int handle_open(const cue_block *b, struct block_ref *out);
 /* ---- leases (lease.c) ---- */
 /* Attach: afterwards the bytes stay until lease_drop. CUE_ESTALE (with a trail). Counts privately: call drop as often. */
 int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* The same for a record of a topic in whatever state it is, for who then finds out whether that was in time (channels/topic.c) and else
+ * drops it again. false: this process holds a lease on another life of the record, so it was not. */
+bool lease_pin(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
 /* Whether it was this process's last one on the block. */
 bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
 /* At the last close: whether we view it; it is then on pool->remaining until its lease_drop. */
@@ -291,13 +294,17 @@ struct recovery_hooks {
     void (*party_died)(struct cue_pool *pool, unsigned slot, uint32_t epoch);
     void (*party_swept)(void); /* last */
     void (*given_up)(struct cue_pool *pool); /* this process's last close: before what we own is freed, what goes back to somebody */
+    /* Messages of topics. `finishing`: nobody will look at this record any more; it is about to be freed, by one or several.
+     * `stuck`: it is posted to somebody who does not have it; seen twice while nobody has it leased, that is a leak. */
+    void (*finishing)(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+    bool (*stuck)(struct cue_pool *pool, struct record *rec, uint32_t index);
 };
 extern const struct recovery_hooks lane_recovery_hooks; /* channels/lane_recovery.c */
 /* Is this SENT record on its way through a lane that stays? Also if nobody can say. */
 bool recovery_linked(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
 
 /* Types of blocks that are the library's own. */
-enum { POOL_TYPE_SYSTEM = 0x7fff0000, POOL_TYPE_LANE = 0x7fff1000, POOL_TYPE_ACTOR = 0x7fff1001 };
+enum { POOL_TYPE_SYSTEM = 0x7fff0000, POOL_TYPE_LANE = 0x7fff1000, POOL_TYPE_ACTOR = 0x7fff1001, POOL_TYPE_SUBSCRIPTION = 0x7fff1002 };
 
 /* ---- deaths, told at once (watch.c) ---- */
 /* One thread a process, started by the first call, sees pidfds of parties and calls back (on that thread, never two at a

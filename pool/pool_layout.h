@@ -58,7 +58,7 @@ enum record_state {
     REC_TAIL = 7    /* R1 only: the last granules of a run longer than an extent; lane: its head, id: the head's generation */
 };
 #define REC_SHARED (UINT64_C(1) << 16)    /* an attach has happened in this life: free goes through DOOMED */
-#define REC_TOPIC (UINT64_C(1) << 17)     /* look at the grant words too */
+#define REC_TOPIC (UINT64_C(1) << 17)     /* POSTED or DOOMED: made_ns and id are its grants, see rec_grants() */
 #define REC_PUBLISHED (UINT64_C(1) << 18) /* OWNED, and found by its key */
 #define REC_REPLACING (UINT64_C(1) << 19) /* KEPT by the party: takes its key over from the block in `lane`, see directory.c */
 #define REC_LENT REC_REPLACING            /* OWNED: a message; its lane gets it back if the party dies with it (channels/redeliver.c) */
@@ -115,6 +115,13 @@ struct record {
 };
 static_assert(sizeof(struct record) == POOL_LINE, "a record is a line");
 static_assert(offsetof(struct record, lane) == 32 && offsetof(struct record, note) == 60, "layout");
+
+/* Who it was posted to: a bit for each subscription of its topic, set by the publisher before POSTED, cleared by whoever takes it out
+ * of that subscription, under a lease. The block is not freed while one is up (channels/topic.c). */
+static inline _Atomic uint64_t *rec_grants(struct record *rec, unsigned subscription)
+{
+    return subscription < 64 ? &rec->made_ns : &rec->id;
+}
 
 /* size word: bits 0-37 bytes in use | 38-63 granules of a run, 0 for a slab's block */
 static inline uint64_t rec_size_word(uint64_t bytes, uint64_t granules)

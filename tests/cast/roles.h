@@ -39,6 +39,8 @@
     X(mailbox_forker, "URL: forks; the child sends through what it inherited") \
     X(answerer, "URL: receives questions, and answers, keeps, drops them or dies with them, as it is told") \
     X(asker, "URL: asks whenever it is told; says how it ended") \
+    X(topic_maker, "URL COUNT: publishes COUNT numbers, says r, waits") \
+    X(topic_reader, "URL COUNT: subscribes, says r; takes COUNT numbers, says t; told, gives them back") \
     X(storm_sender, "URL FILE SENDER LIFE: sends numbered messages until it is killed") \
     X(storm_receiver, "URL FILE HANDS SEED: receives them and looks at each until it is killed") \
     X(storm_reaper, "POOL: cleans up after the dead until it is killed") \
