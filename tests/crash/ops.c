@@ -1,6 +1,6 @@
 /* All that is cut. */
 #include "crash.h"
 
-extern const struct op ops_pool[], ops_channel[], ops_actor[];
+extern const struct op ops_pool[], ops_channel[], ops_actor[], ops_ask[];
 
-const struct op *const op_tables[] = { ops_pool, ops_channel, ops_actor, NULL };
+const struct op *const op_tables[] = { ops_pool, ops_channel, ops_actor, ops_ask, NULL };
