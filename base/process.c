@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,15 +49,24 @@ void process_label(char *label, size_t bytes)
     label[strcspn(label, "\n")] = 0;
 }
 
+/* It stays the same as long as a process lives. */
+static char boot_id[40];
+static void boot_read(void)
+{
+    read_file("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
+}
+static const char *boot_text(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, boot_read);
+    return boot_id;
+}
+
 uint64_t process_boot(void)
 {
-    char boot[64];
     const char *chosen = secure_getenv("CUE_BOOT_ID");
-    if (chosen && *chosen)
-        snprintf(boot, sizeof boot, "%s", chosen);
-    else
-        read_file("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
-    uint64_t id = hash_bytes(boot, strlen(boot), 2);
+    const char *boot = chosen && *chosen ? chosen : boot_text();
+    uint64_t id = hash_bytes(boot, strnlen(boot, 63), 2);
     return id ? id : 1;
 }
 
@@ -75,7 +85,7 @@ uint64_t process_host(void)
         uint64_t device;
     } what = { "", 0 };
     struct stat info;
-    read_file("/proc/sys/kernel/random/boot_id", what.boot, sizeof what.boot);
+    memcpy(what.boot, boot_text(), sizeof what.boot);
     if (stat(shm_directory(), &info) == 0)
         what.device = (uint64_t)info.st_dev;
     uint64_t id = hash_bytes(&what, sizeof what, 0);

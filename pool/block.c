@@ -670,7 +670,8 @@ static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t in
     out->type = atomic_load_explicit(&rec->type, relaxed);
     out->state = shown[rec_state(state) & 7];
     out->made_ns = rec_state(state) == REC_KEPT || (state & REC_PUBLISHED) ? atomic_load_explicit(&rec->made_ns, relaxed) : 0;
-    out->leases = (uint32_t)(__builtin_popcountll(atomic_load_explicit(&rec->lease[0], relaxed)) + __builtin_popcountll(atomic_load_explicit(&rec->lease[1], relaxed)));
+    uint64_t low = atomic_load_explicit(&rec->lease[0], relaxed), high = atomic_load_explicit(&rec->lease[1], relaxed);
+    out->leases = low | high ? (uint32_t)(__builtin_popcountll(low) + __builtin_popcountll(high)) : 0; /* without an instruction for it: dear */
     out->owner = rec_party(state);
     if (out->owner && out->owner <= pool->max_parties)
         out->owner_pid = party_pid(atomic_load_explicit(&pool->parties[out->owner - 1].word, relaxed));
@@ -760,9 +761,10 @@ int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_in
     int status = pool_enter(pool);
     if (!cursor || !out)
         return trail(CUE_EINVAL, "cue_block_next: no cursor or no place for the result");
-    memset(out, 0, sizeof *out);
-    if (status)
+    if (status) {
+        memset(out, 0, sizeof *out);
         return status;
+    }
     struct next_search search = { .type = type, .out = out };
     int found = pool_each_record_from(pool, *cursor, next_visit, &search);
     *cursor = search.found;

@@ -78,17 +78,14 @@ static bool slot_matches_hash(uint64_t slot, uint64_t hash)
     return (slot >> 2 & 0xfff) == hash >> 52;
 }
 
-static uint64_t level_slots(unsigned level)
+static inline uint64_t level_slots(unsigned level)
 {
     return (uint64_t)POOL_DIR_FIRST << (4 * level);
 }
 
-static uint64_t level_start(unsigned level)
+static inline uint64_t level_start(unsigned level) /* the slots of all levels before it */
 {
-    uint64_t start = 0;
-    for (unsigned l = 0; l < level; l++)
-        start += level_slots(l);
-    return start;
+    return (level_slots(level) - POOL_DIR_FIRST) / 15;
 }
 
 uint64_t directory_slots_for(uint64_t keys, uint32_t *levels)
@@ -405,17 +402,28 @@ void directory_settle(struct cue_pool *pool, struct record *rec, uint32_t index,
 
 /* ---- look up ---- */
 
+/* The slots of a window that may hold the key, a bit each. Without a branch: where in the window a key lies cannot be predicted, and
+ * a look-up would wait for the line before the next one could begin. */
+static inline unsigned window_match(const _Atomic uint64_t *window, uint64_t hash)
+{
+    uint64_t wanted = (hash >> 52) << 2 | DIR_LIVE;
+    unsigned match = 0;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < POOL_DIR_WINDOW; i++)
+        match |= (unsigned)((atomic_load_explicit(&window[i], acquire) & 0x3fff) == wanted) << i;
+    return match;
+}
+
 static int find(struct cue_pool *pool, const struct wanted *want, uint32_t *index, uint64_t *generation)
 {
     unsigned top = levels_present(pool, acquire);
-    for (unsigned level = top; level-- > 0;)
-        for (unsigned which = 0; which < WINDOWS; which++)
-            __builtin_prefetch(window_of(pool, level, want->hash, which));
+    for (unsigned which = 0; top && which < WINDOWS; which++) /* the other levels together are a sixteenth of this one */
+        __builtin_prefetch(window_of(pool, top - 1, want->hash, which));
     for (unsigned level = top; level-- > 0;)
         for (unsigned which = 0; which < WINDOWS; which++) {
             _Atomic uint64_t *window = window_of(pool, level, want->hash, which);
-            for (unsigned i = 0; i < POOL_DIR_WINDOW; i++) {
-                uint64_t state, slot = atomic_load_explicit(&window[i], acquire);
+            for (unsigned match = window_match(window, want->hash); match; match &= match - 1) {
+                uint64_t state, slot = atomic_load_explicit(&window[__builtin_ctz(match)], acquire);
                 if ((slot & 3) != DIR_LIVE || !slot_matches_hash(slot, want->hash) || !slot_holds(pool, slot, want, &state))
                     continue;
                 if (rec_state(state) != REC_KEPT && !(rec_state(state) == REC_OWNED && state & REC_PUBLISHED))

@@ -43,10 +43,10 @@
 #include <string.h>
 
 enum {
-    LONG_RUN = 16, /* granules */
-    LOOKS = 8,     /* runs still in use that a look for warm ones may meet */
+    LONG_RUN = 16,  /* granules */
+    LOOKS = 8,      /* runs still in use that a look for warm ones may meet */
     UNASKED = 2048, /* granules to take before asking what came back */
-    CROWDED = 64   /* times not to look for one more extent after there was none */
+    CROWDED = 64    /* times not to look for one more extent after there was none */
 };
 static_assert(POOL_EXTENT_GRANULES / LONG_RUN <= 64, "a bit each");
 
