@@ -1,4 +1,4 @@
-/* What a mailbox costs: the rows lane.mailbox.*, and the C side of py.recv.numpy.
+/* What lanes in shared memory cost: the rows lane.mailbox.*, lane.stream.*, lane.queue.*, and the C side of py.recv.numpy.
  *
  * Two processes (fan-in: more), each opens the lanes by their URLs. A message is a block of the lane's pool: allocated, filled
  * with 64 bytes (of 1 MiB only the first is touched), sent by moving it, received, looked at, freed. All of that is timed.
@@ -6,6 +6,7 @@
 #include "bench/bench.h"
 
 #include <cuelight/channel.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,20 +57,22 @@ static inline int take(cue_channel *ch)
 struct trip {
     size_t bytes;
     cue_time spin;
+    const char *out, *back;
 };
 static const struct trip trips[] = {
-    { MESSAGE, { 100000000 } }, /* longer than any answer takes: it never sleeps */
-    { MESSAGE, { -1 } },        /* never spins */
-    { 1 << 20, { 100000000 } },
-    { 64 << 20, { 100000000 } },
+    { MESSAGE, { 100000000 }, "out", "back" }, /* longer than any answer takes: it never sleeps */
+    { MESSAGE, { -1 }, "out", "back" },        /* never spins */
+    { 1 << 20, { 100000000 }, "out", "back" },
+    { 64 << 20, { 100000000 }, "out", "back" },
+    { MESSAGE, { 100000000 }, "out?kind=stream", "back?kind=stream" },
 };
-enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB };
+enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM };
 
 static void ping(struct bench *b, long kind)
 {
     const struct trip *trip = &trips[kind];
     bench_pin(b, 0);
-    cue_channel *back = open_lane(b, "back", CUE_RECV, trip->spin), *out = open_lane(b, "out", CUE_SEND, trip->spin);
+    cue_channel *back = open_lane(b, trip->back, CUE_RECV, trip->spin), *out = open_lane(b, trip->out, CUE_SEND, trip->spin);
     struct helper *h = bench_helper(b, 0);
     while (bench_next(b)) {
         helper_go(h, bench_seconds(b));
@@ -93,7 +96,7 @@ static void pong(struct bench *b, long kind)
 {
     const struct trip *trip = &trips[kind];
     bench_pin(b, 1);
-    cue_channel *out = open_lane(b, "out", CUE_RECV, trip->spin), *back = open_lane(b, "back", CUE_SEND, trip->spin);
+    cue_channel *out = open_lane(b, trip->out, CUE_RECV, trip->spin), *back = open_lane(b, trip->back, CUE_SEND, trip->spin);
     while (bench_next(b)) {
         int what;
         do {
@@ -174,11 +177,8 @@ static void batch_receive(struct bench *b, long senders)
 {
     receive(b, senders, next_batch);
 }
-static void batch_send(struct bench *b, long senders)
+static void send_batches(struct bench *b, cue_channel *ch)
 {
-    (void)senders;
-    bench_pin(b, 1);
-    cue_channel *ch = open_lane(b, "many", CUE_SEND, RATE_SPIN);
     while (bench_next(b)) {
         uint64_t end = bench_end(b);
         for (bool more = true; more;) {
@@ -194,6 +194,115 @@ static void batch_send(struct bench *b, long senders)
                 check(n, "send");
                 sent += n;
             }
+        }
+        bench_figure(b, 0);
+    }
+}
+static void batch_send(struct bench *b, long senders)
+{
+    (void)senders;
+    bench_pin(b, 1);
+    cue_channel *ch = open_lane(b, "many", CUE_SEND, RATE_SPIN);
+    send_batches(b, ch);
+    cue_channel_close(ch);
+}
+
+
+/* ---- the same through a stream ---- */
+static void stream_receive(struct bench *b, long bytes)
+{
+    struct helper *h;
+    (void)bytes;
+    bench_pin(b, 0);
+    cue_channel *ch = open_lane(b, "many?kind=stream", CUE_RECV, RATE_SPIN);
+    h = bench_helper(b, 0);
+    receive_all(b, &h, 1, next_batch, ch);
+    helper_end(h);
+    cue_channel_close(ch);
+}
+static void stream_send(struct bench *b, long arg)
+{
+    (void)arg;
+    bench_pin(b, 1);
+    cue_channel *ch = open_lane(b, "many?kind=stream", CUE_SEND, RATE_SPIN);
+    send_batches(b, ch);
+    cue_channel_close(ch);
+}
+
+/* ---- a queue: two processes send, two receive ---- */
+enum { QUEUE_ENDS = 2 };
+
+/* The last message goes to one of the receivers, each round. Both stop when all that was sent has arrived. */
+struct tally {
+    _Atomic uint64_t sent, got;
+    _Atomic unsigned ended; /* senders */
+};
+
+static uint64_t queue_drain(cue_channel *ch, struct tally *tally)
+{
+    uint64_t got = 0;
+    cue_msg m[BATCH];
+    for (;;) {
+        int n = cue_channel_recv_many(ch, m, BATCH, CUE_MS(2));
+        for (int i = 0; i < n; i++)
+            cue_msg_release(&m[i]);
+        if (n > 0) {
+            got += (uint64_t)n;
+            atomic_fetch_add(&tally->got, (uint64_t)n);
+        } else if (n != CUE_EEMPTY) {
+            check(n, "receive");
+        } else if (atomic_load(&tally->ended) == QUEUE_ENDS && atomic_load(&tally->got) == atomic_load(&tally->sent)) {
+            return got;
+        }
+    }
+}
+
+/* Helpers 0 and 1 send, helper 2 receives as we do. */
+static void queue_run(struct bench *b, long arg)
+{
+    struct tally *tally = bench_shared(b, sizeof *tally);
+    struct helper *h[QUEUE_ENDS + 1];
+    (void)arg;
+    bench_pin(b, 0);
+    cue_channel *ch = open_lane(b, "many?kind=queue", CUE_RECV, RATE_SPIN);
+    for (unsigned i = 0; i < QUEUE_ENDS + 1; i++)
+        h[i] = bench_helper(b, i);
+    while (bench_next(b)) {
+        atomic_store(&tally->sent, 0);
+        atomic_store(&tally->got, 0);
+        atomic_store(&tally->ended, 0);
+        for (unsigned i = 0; i < QUEUE_ENDS + 1; i++)
+            helper_go(h[i], bench_seconds(b));
+        uint64_t begin = ticks_now();
+        queue_drain(ch, tally);
+        double ns = ticks_ns(ticks_now() - begin);
+        for (unsigned i = 0; i < QUEUE_ENDS + 1; i++)
+            helper_figure(h[i]);
+        bench_figure(b, (double)atomic_load(&tally->got) / ns * 1e9);
+    }
+    for (unsigned i = 0; i < QUEUE_ENDS + 1; i++)
+        helper_end(h[i]);
+    cue_channel_close(ch);
+}
+
+static void queue_help(struct bench *b, long arg)
+{
+    struct tally *tally = bench_shared(b, sizeof *tally);
+    bool sends = bench_index(b) < QUEUE_ENDS;
+    (void)arg;
+    bench_pin(b, bench_index(b) == 0 ? 0 : 1);
+    cue_channel *ch = open_lane(b, "many?kind=queue", sends ? CUE_SEND : CUE_RECV, RATE_SPIN);
+    while (bench_next(b)) {
+        if (sends) {
+            uint64_t end = bench_end(b), n = 0;
+            while (n % 64 || ticks_now() < end) {
+                put(ch, MESSAGE, MORE);
+                n++;
+            }
+            atomic_fetch_add(&tally->sent, n);
+            atomic_fetch_add(&tally->ended, 1);
+        } else {
+            queue_drain(ch, tally);
         }
         bench_figure(b, 0);
     }
@@ -243,6 +352,9 @@ static const struct bench_case cases[] = {
     { "fanin.2", rate_receive, rate_send, 2 },
     { "fanin.4", rate_receive, rate_send, 4 },
     { "fanin.8", rate_receive, rate_send, 8 },
+    { "stream.oneway", ping, pong, STREAM },
+    { "stream.rate", stream_receive, stream_send, 0 },
+    { "queue.2x2", queue_run, queue_help, 0 },
     { "recv.view", recv_view, NULL, 0 },
 };
 

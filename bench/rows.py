@@ -242,6 +242,36 @@ def lane_rows() -> list[Row]:
     ]
     rows += with_free_twin(
         Row(
+            "lane.stream.oneway",
+            "stream, 64 B, two processes, both spinning, half a round trip",
+            "us",
+            ours("lane", "stream.oneway"),
+            CACHE_LINE,
+            [iceoryx2("oneway.spin")],
+            "limit<=1.3",
+        )
+    )
+    rows += [
+        Row(
+            "lane.stream.rate",
+            "stream, 64 B blocks, 32 a call on both sides",
+            "1/s",
+            ours("lane", "stream.rate"),
+            SLOTS,
+            [iceoryx2("rate"), *streams],
+            "peer>=5",
+        ),
+        Row(
+            "lane.queue.2x2",
+            "queue, 64 B blocks, two senders one at a time, two receivers",
+            "1/s",
+            ours("lane", "queue.2x2"),
+            SLOTS,
+            target="value>=3000000",
+        ),
+    ]
+    rows += with_free_twin(
+        Row(
             "lane.nng.oneway",
             "ipc lane, descriptor of a 64 B block, half a round trip",
             "us",

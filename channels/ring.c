@@ -18,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 32 };
-
 /* ---- waiting, both sides ---- */
 
 static int interrupted(struct ring_channel *ch)
@@ -110,6 +108,8 @@ static int refuse(struct ring_channel *ch, const cue_msg *m, int status)
 /* `n` messages went: wakes as many receivers. */
 static inline void announce(struct ring_channel *ch, int n)
 {
+    if (ch->way->pushed)
+        ch->way->pushed(ch);
     if (__builtin_expect(event_waited(&ch->ring->bell), 0) && event_call(&ch->ring->bell, n))
         atomic_fetch_add_explicit(&ch->ring->wakes, 1, relaxed); /* a count for people */
 }
@@ -201,7 +201,7 @@ static int send_one(struct ring_channel *ch, const cue_msg *m, int64_t deadline)
     return 1;
 }
 
-/* As many of the n <= BATCH as can go at once, with one call for receivers; an error only if none went. */
+/* As many of the n <= RING_BATCH as can go at once, with one call for receivers; an error only if none went. */
 static int send_batch(struct ring_channel *ch, const cue_msg *m, int n)
 {
     int sent = 0, status = 0;
@@ -232,7 +232,7 @@ int ring_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadli
     if (__builtin_expect(n == 1, 1))
         return send_one(ch, m, deadline);
     while (sent < n && sent < INT32_MAX) {
-        int status = send_batch(ch, m + sent, n - sent < BATCH ? (int)(n - sent) : BATCH);
+        int status = send_batch(ch, m + sent, n - sent < RING_BATCH ? (int)(n - sent) : RING_BATCH);
         if (status > 0)
             sent += (size_t)status;
         else if (sent)
@@ -325,6 +325,8 @@ static int take_some(struct ring_channel *ch, cue_msg *out, size_t n)
     while (got < n && status >= 0 && (status = ch->way->take(ch, &took)) == 1)
         if ((status = ring_unpack(ch, &took, &out[got])) == 0)
             got++;
+    if (ch->way->taken)
+        ch->way->taken(ch);
     if (got == 0)
         return status;
     count_received(ch, out, got);
@@ -377,8 +379,6 @@ static int wait_for_message(struct ring_channel *ch, int64_t deadline)
     int status = interrupted(ch);
     bool spins = spin_most(&ch->spin) > 0;
     int64_t began = 0;
-    if (ch->way->settled)
-        ch->way->settled(ch);
     room_made(ch, true);
     settle_weight(ch->ring);
     if (!status && spins) {
@@ -447,8 +447,6 @@ bool ring_doze(cue_channel *base, unsigned how, struct channel_sleep *on)
 {
     struct ring_channel *ch = ring_of(base);
     on->word = how == CUE_RECV ? &ch->ring->bell : &ch->ring->room;
-    if (how == CUE_RECV && ch->way->settled)
-        ch->way->settled(ch);
     if (how == CUE_RECV)
         room_made(ch, true);
     on->value = event_prepare(on->word); /* pairs with: announce, room_made */

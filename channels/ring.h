@@ -8,6 +8,8 @@
 #include "ring_layout.h"
 #include "spin.h"
 
+enum { RING_BATCH = 32 }; /* messages that are pushed before `pushed` is called */
+
 struct ring_channel;
 
 /* What has been taken out of the ring. */
@@ -25,7 +27,8 @@ struct ring_way {
     int (*take)(struct ring_channel *ch, struct took *out);
     bool (*full)(struct ring_channel *ch);      /* a push would find no room; in the order of seq_cst */
     bool (*nothing)(struct ring_channel *ch);   /* a take would find nothing; the same */
-    void (*settled)(struct ring_channel *ch);   /* before a receiver may wait, may be NULL */
+    /* After pushes and after takes of one call, before the look whether the other side waits; may be NULL. */
+    void (*pushed)(struct ring_channel *ch), (*taken)(struct ring_channel *ch);
 };
 
 struct ring_channel {
@@ -47,8 +50,10 @@ struct ring_channel {
     struct lock returned_lock;
 
     _Alignas(128) _Atomic uint32_t sending; /* stream: 1: a thread is in send */
-    uint64_t send_at;                       /* stream: position of the next send */
+    uint64_t send_at, filled;               /* stream: position of the next send; places before this one are filled */
+    uint32_t posted[RING_BATCH];            /* stream: what goes into those between: indexes plus 1 */
     _Alignas(128) uint64_t recv_at;         /* stream: of the next receive */
+    uint64_t emptied;                       /* stream: places before it are empty */
 };
 
 static inline struct ring_channel *ring_of(cue_channel *ch)
@@ -88,6 +93,15 @@ int ring_stat(cue_channel *ch, cue_channel_info *out);
 
 /* A message that was taken becomes the caller's. */
 int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out);
+
+/* The claim of a record is a barrier behind which its bytes would be fetched: they are fetched beside it. */
+static inline void ring_prefetch(struct cue_pool *pool, uint32_t index)
+{
+    char *data;
+    uint64_t capacity;
+    if (pool_bytes(pool, index, &data, &capacity))
+        __builtin_prefetch(data);
+}
 
 /* Into its place in the lane, and SENT. false: another thread used the caller's block. */
 static inline bool ring_post(struct ring_channel *ch, struct parcel *p, uint64_t at)

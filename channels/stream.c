@@ -6,9 +6,9 @@
  *   send      s = slot of p. Empty in p's lap: lane, seq := p into the record; OWNED -> SENT; slot := (lap, record)  !!. Else full
  *   receive   s = slot of p. (p's lap, record): CAS SENT -> OWNED  !!; slot := empty in the next lap. Else nothing
  *
- * Only the sender makes a slot full and only the receiver makes it empty. The slot is stored by an exchange, which is a barrier:
- * the look at the bell comes after it. The receiver stores the slot plainly and looks at the room one claim later, or, before it
- * waits, behind a fence; a sender that is missed by that looks itself within a watch period.
+ * Only the sender makes a slot full and only the receiver makes it empty, so both store it plainly; a fence a call comes between that
+ * and the look whether the other one sleeps. A call of several messages fills its places, or empties them, all at its end: a line
+ * with eight of them then goes over once, and not with each message.
  *
  * AN END CHANGES HANDS when its holder closes or dies. All slots together show the positions r .. r + N - 1, where r is the receiver's:
  * those with a message and then the empty ones, which show where the next messages will be. A slot whose record is not SENT at its
@@ -44,10 +44,7 @@ static int stream_push(struct ring_channel *ch, struct parcel *parcel, bool beyo
         return 0;
     if (!ring_post(ch, parcel, p))
         return trail(CUE_ESTALE, "block %x of pool %s was used by another thread meanwhile", parcel->index, ch->lane.pool->name);
-    atomic_exchange_explicit(ring_slot(ch, p), slot_word(p >> ch->shift, parcel->index + 1), seq_cst); /* !! pairs with: stream_take, and
-                                                                                                          with event_prepare */
-    ch->send_at = p + 1;
-    atomic_store_explicit(&ch->ring->tail, p + 1, relaxed); /* a count for people */
+    ch->posted[ch->send_at++ - ch->filled] = parcel->index + 1;
     return 1;
 }
 
@@ -60,13 +57,13 @@ static bool stream_nothing(struct ring_channel *ch)
 static int stream_take(struct ring_channel *ch, struct took *out)
 {
     struct cue_pool *pool = ch->lane.pool;
-    uint64_t p = ch->recv_at, lap = p >> ch->shift;
-    _Atomic uint64_t *place = ring_slot(ch, p);
-    uint64_t slot = atomic_load_explicit(place, acquire), state; /* pairs with: stream_push */
+    uint64_t p = ch->recv_at, slot = atomic_load_explicit(ring_slot(ch, p), acquire), state; /* pairs with: stream_push */
     if (slot_index(slot) == 0 && slot_ahead(slot, p, ch->shift) == 0)
         return 0;
     out->index = slot_index(slot) - 1;
     out->rec = slot_index(slot) ? pool_record(pool, out->index) : NULL;
+    if (out->rec)
+        ring_prefetch(pool, out->index);
     state = out->rec && slot_ahead(slot, p, ch->shift) == 0 ? ring_message(ch->lane.index, out->rec, p) : 0;
     if (__builtin_expect(state == 0, 0))
         return trail(CUE_ECORRUPT, "stream %x of pool %s: message %llu makes no sense", ch->lane.index, pool->name, (unsigned long long)p);
@@ -74,16 +71,27 @@ static int stream_take(struct ring_channel *ch, struct took *out)
     if (!record_move(out->rec, state & ~REC_SHARED, out->state)) /* !! */
         return trail(CUE_ECORRUPT, "stream %x of pool %s: message %llu is not sent any more", ch->lane.index, pool->name,
                      (unsigned long long)p);
-    atomic_store_explicit(place, slot_word(lap + 1, 0), release); /* pairs with: stream_full */
     ch->recv_at = p + 1;
-    atomic_store_explicit(&ch->ring->head, p + 1, relaxed); /* a count for people */
     return 1;
 }
 
-static void stream_settled(struct ring_channel *ch)
+/* Empties the places of what was taken. */
+static void stream_taken(struct ring_channel *ch)
 {
-    (void)ch;
-    atomic_thread_fence(seq_cst); /* the slots that were emptied, before the look at the room */
+    for (; ch->emptied != ch->recv_at; ch->emptied++)
+        atomic_store_explicit(ring_slot(ch, ch->emptied), slot_word((ch->emptied >> ch->shift) + 1, 0), release); /* pairs with: stream_full */
+    atomic_store_explicit(&ch->ring->head, ch->recv_at, relaxed); /* a count for people */
+    atomic_thread_fence(seq_cst);                                 /* pairs with: event_prepare */
+}
+
+/* Fills the places of what was posted. */
+static void stream_pushed(struct ring_channel *ch)
+{
+    uint64_t from = ch->filled;
+    for (; ch->filled != ch->send_at; ch->filled++) /* !! pairs with: stream_take */
+        atomic_store_explicit(ring_slot(ch, ch->filled), slot_word(ch->filled >> ch->shift, ch->posted[ch->filled - from]), release);
+    atomic_store_explicit(&ch->ring->tail, ch->send_at, relaxed); /* a count for people */
+    atomic_thread_fence(seq_cst);                                 /* pairs with: event_prepare */
 }
 
 static int stream_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
@@ -162,9 +170,9 @@ static int claim_ends(struct ring_channel *ch, bool positions)
     if (positions && ch->receiver)
         tidy(ch);
     if (positions && ch->receiver)
-        ch->recv_at = lowest(ch, false);
+        ch->recv_at = ch->emptied = lowest(ch, false);
     if (positions && ch->sender)
-        ch->send_at = lowest(ch, true);
+        ch->send_at = ch->filled = lowest(ch, true);
     return 0;
 }
 
@@ -199,7 +207,8 @@ static const struct ring_way stream_way = {
     .take = stream_take,
     .full = stream_full,
     .nothing = stream_nothing,
-    .settled = stream_settled,
+    .pushed = stream_pushed,
+    .taken = stream_taken,
 };
 
 static const struct ring_way dropping_way = {
