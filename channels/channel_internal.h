@@ -83,6 +83,8 @@ struct cue_channel {
 /* The openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the rest
  * zero; the other members are set by the dispatcher. lane.c opens the lane and calls the opener of its kind (lane.h). */
 int lane_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
+/* A name that begins with @: what happens in the pool (pool_topics.c). */
+int pool_topic_open(cue_pool *pool, const char *name, unsigned how, const cue_channel_opts *with, cue_channel **out);
 int nng_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out); /* channels/nng/ */
 
 /* ---- what a record says while it is on its way: record.lane ----

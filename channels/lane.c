@@ -360,8 +360,8 @@ int lane_channel_open(const struct channel_url *url, unsigned how, const cue_cha
     int status = pool_of(url, opts, &pool);
     if (status)
         return status;
-    status = lane_open(pool, url->name, opts, &lane);
-    if (!status) {
+    status = url->name[0] == '@' ? pool_topic_open(pool, url->name, how, opts, out) : lane_open(pool, url->name, opts, &lane);
+    if (!status && url->name[0] != '@') {
         status = lane_kind_of(lane.head->kind)->open(&lane, how, opts, out);
         if (status)
             lane_close(&lane);

@@ -232,9 +232,7 @@ static int shm_where(const char *url, const char *where, size_t length, struct c
     memcpy(out->name, slash + 1, name);
     if (pool && !shm_name_valid(out->pool))
         return trail(CUE_EINVAL, "%s: \"%s\" is no name of a pool: 1 to 63 characters of A-Z a-z 0-9 . _ -", url, out->pool);
-    if (out->name[0] == '@')
-        return trail(CUE_ENOSYS, "%s: the topics that begin with @ are not built in", url);
-    if (!shm_name_valid(out->name))
+    if (!shm_name_valid(out->name + (out->name[0] == '@'))) /* @: the library's own, see pool_topics.c */
         return trail(CUE_EINVAL, "%s: \"%s\" is no name of a lane: 1 to 63 characters of A-Z a-z 0-9 . _ -", url, out->name);
     return 0;
 }

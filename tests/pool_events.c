@@ -3,6 +3,8 @@
 
 #include "pool/pool_internal.h"
 
+#include <cuelight/channel.h>
+
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <pthread.h>
@@ -215,4 +217,121 @@ Test(events, many_writers_lose_nothing_silently)
         pthread_join(threads[i], NULL);
     cr_expect(gt(u64, up, 0));
     cr_expect(eq(u64, got + cursor.missed, 2 * WRITERS * EACH));
+}
+
+/* ---- as messages ---- */
+
+static cue_channel *open_topic(const char *rest)
+{
+    char url[128];
+    cue_channel *ch;
+    snprintf(url, sizeof url, "shm://%s/%s", pool_name, rest);
+    CUE_MUST(cue_channel_open(url, CUE_RECV, NULL, &ch));
+    return ch;
+}
+
+static cue_block_info next_block(cue_channel *ch, uint32_t type, cue_time wait)
+{
+    cue_msg m;
+    cue_block_info info = { 0 };
+    if (cue_channel_recv(ch, &m, wait) == 0) {
+        cr_expect(eq(u32, m.type, type));
+        cr_expect(eq(sz, m.size, sizeof info));
+        cr_expect(eq(u64, m.key, 0), "nothing was missed");
+        memcpy(&info, m.data, sizeof info);
+        cue_msg_release(&m);
+    }
+    return info;
+}
+
+Test(events, watching_a_type_works)
+{
+    cue_channel *all = open_topic("@blocks"), *some = open_topic("@blocks?type=7");
+    cue_block other = publish(&(cue_block_opts){ .type = 6, .name = "other" }, 0), b = publish(&(cue_block_opts){ .type = 7, .id = 42 }, CUE_MINE);
+    cr_expect(eq(str, next_block(all, CUE_BLOCK_UP, CUE_NOW).name, "other"));
+    cr_expect(eq(u64, next_block(all, CUE_BLOCK_UP, CUE_NOW).key_id, 42));
+    cue_block_info info = next_block(some, CUE_BLOCK_UP, CUE_NOW);
+    cr_expect(eq(u64, info.key_id, 42));
+    cr_expect(eq(u32, info.type, 7));
+    cr_expect(eq(u32, info.state, CUE_BLOCK_OWNED));
+    cr_expect(eq(int, info.owner_pid, getpid()));
+    cue_block view;
+    CUE_MUST(cue_block_find(pool, (cue_key){ .id = info.id }, CUE_NOW, &view));
+    cue_block_release(&view);
+    CUE_MUST(cue_block_free(&b));
+    CUE_MUST(cue_block_free(&other));
+    cr_expect(eq(u64, next_block(some, CUE_BLOCK_GONE, CUE_NOW).id, info.id));
+    cue_msg m;
+    cr_expect(eq(int, cue_channel_recv(some, &m, CUE_MS(1)), CUE_EEMPTY));
+    cue_channel_close(all);
+    cue_channel_close(some);
+}
+
+static void *publish_later(void *arg)
+{
+    (void)arg;
+    nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    cue_block b = publish(&(cue_block_opts){ .type = 7 }, 0);
+    CUE_MUST(cue_block_free(&b));
+    return NULL;
+}
+
+Test(events, sleeper_is_woken_by_what_it_watches)
+{
+    pthread_t thread;
+    cue_channel *ch = open_topic("@blocks?type=7");
+    pthread_create(&thread, NULL, publish_later, NULL);
+    cr_expect(eq(u32, next_block(ch, CUE_BLOCK_UP, CUE_SEC(20)).type, 7));
+    cr_expect(eq(u32, next_block(ch, CUE_BLOCK_GONE, CUE_SEC(20)).type, 7));
+    pthread_join(thread, NULL);
+    cue_channel_wake(ch);
+    cue_msg m;
+    cr_expect(eq(int, cue_channel_recv(ch, &m, CUE_SEC(20)), CUE_EINTR));
+    cue_channel_close(ch);
+}
+
+Test(events, what_was_missed_is_told_with_the_next_message)
+{
+    cue_channel *ch = open_topic("@blocks?type=7");
+    for (int i = 0; i < POOL_EVENTS; i++) {
+        cue_block b = publish(&(cue_block_opts){ .type = 7 }, 0);
+        CUE_MUST(cue_block_free(&b));
+    }
+    cue_msg m;
+    CUE_MUST(cue_channel_recv(ch, &m, CUE_NOW));
+    cr_expect(eq(u64, m.key, POOL_EVENTS));
+    cue_msg_release(&m);
+    cue_channel_info info;
+    CUE_MUST(cue_channel_stat(ch, &info));
+    cr_expect(eq(u64, info.gaps, POOL_EVENTS));
+    cr_expect(eq(u64, info.queued, POOL_EVENTS - 1));
+    cue_channel_close(ch);
+}
+
+Test(events, death_of_a_party_is_told_to_who_only_waits)
+{
+    struct cast early = cast_start("pool_owner", pool_name, "3");
+    cr_assert(eq(int, cast_hear(&early, 10000), 'r'));
+    cue_channel *ch = open_topic("@parties");
+    struct cast late = cast_start("pool_owner", pool_name, "3");
+    cr_assert(eq(int, cast_hear(&late, 10000), 'r'));
+    cue_msg m;
+    cue_party_info info;
+    CUE_MUST(cue_channel_recv(ch, &m, CUE_SEC(20)));
+    cr_expect(eq(u32, m.type, CUE_PARTY_UP));
+    memcpy(&info, m.data, sizeof info);
+    cr_expect(eq(int, info.pid, late.pid));
+    cue_msg_release(&m);
+    pid_t pids[] = { early.pid, late.pid };
+    struct cast *both[] = { &early, &late };
+    for (int i = 0; i < 2; i++) {
+        cast_kill(both[i]);
+        CUE_MUST(cue_channel_recv(ch, &m, CUE_SEC(20)));
+        cr_expect(eq(u32, m.type, CUE_PARTY_DOWN));
+        memcpy(&info, m.data, sizeof info);
+        cr_expect(eq(int, info.pid, pids[i]));
+        cr_expect(eq(u32, info.dead, 1));
+        cue_msg_release(&m);
+    }
+    cue_channel_close(ch);
 }

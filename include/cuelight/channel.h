@@ -4,6 +4,8 @@
  *
  *   shm://POOL/NAME     a mailbox in a pool's shared memory: many senders, one receiver, any number of processes. Pool and lane
  *                       are made by whoever comes first. With opts->pool the part POOL may be empty: shm:///NAME
+ *   shm://POOL/@blocks  what is published and freed in the pool from now on, with ?type=N only blocks of that type; receiving only
+ *   shm://POOL/@parties who joins and leaves it, and who dies
  *   ipc://PATH, ipc://NAME, ipc://@ABSTRACT, tcp://HOST:PORT, tls+tcp://HOST:PORT, ws://HOST:PORT/PATH, inproc://NAME
  *                       sockets, by NNG: receivers listen, senders dial
  *
@@ -16,6 +18,20 @@
  * moved arrives as it was held: an owner makes the receiver the owner; a view makes it a viewer, or arrives with status
  * CUE_ESTALE if the block was freed meanwhile. A message is received exactly once, and all messages of a lane in one order,
  * that in which they were sent.
+ *
+ * TOPICS. With ?kind=topic each message goes to all who subscribe at that moment, that is, who have the topic open to receive (at most
+ *   127 channels); any number may publish. Nothing is copied for it: subscribers get views of one payload, which is freed with the last of
+ *   them. A publisher moves only blocks that it owns (a view is CUE_ENOTOWNER); the block that comes along may be kept by cue_move(), is
+ *   not to be written to, and cannot be sent on (cue_block_copy makes one that can). `depth` and `full` are each subscriber's own, and
+ *   without them those of the topic. CUE_FAIL: publishers wait for this subscriber, then fail, having reached nobody; publishers that see the
+ *   last free place at the same time all use it. CUE_DROP_NEW, CUE_DROP_OLD: exact; what this subscriber did not get is counted in its
+ *   `gaps` and `dropped`. `bytes` does not bind a topic. With `history=N`, asked for by whoever opens it first, it keeps the last N messages, also
+ *   when nobody has it open, as long as its pool lives; a subscriber that says history=N begins with the last N of them. The messages of one
+ *   publisher arrive in order; those of several may arrive differently at different subscribers. A publisher that is killed may have reached
+ *   some subscribers with its last message, which it was not told had been sent. A slow, stopped or dead subscriber holds up nobody longer than
+ *   its `full` asks.
+ *   @blocks and @parties are read from a log of the last 512 events that all channels of a pool share: whoever falls further behind has
+ *   missed some. There `key` counts those missed right before this message, `tag` numbers the events. Nobody pays for the log while nobody reads it.
  *
  * DEATH. Whoever is killed, at any instruction, blocks nobody. What was reported as sent through shm:// is received, except
  * what a killed receiver had already taken out; what was not sent is freed. The receiver's place is free the moment its
@@ -62,7 +78,14 @@ enum { CUE_MAILBOX = 1, CUE_QUEUE = 2, CUE_STREAM = 3, CUE_TOPIC = 4 }; /* kinds
 enum { CUE_FAIL = 1, CUE_DROP_NEW = 2, CUE_DROP_OLD = 3 };              /* full */
 
 /* Types of messages from here on are the library's; an application's are below. */
-enum { CUE_TYPE_SYSTEM = 0x7fff0000, CUE_DOWN = 0x7fff0001 };
+enum {
+    CUE_TYPE_SYSTEM = 0x7fff0000,
+    CUE_DOWN = 0x7fff0001,
+    CUE_BLOCK_UP = 0x7fff0003,  /* @blocks: published; the payload is a cue_block_info (capacity and leases are 0) */
+    CUE_BLOCK_GONE = 0x7fff0004, /* @blocks: one that was published was freed, or went with its owner; the same payload */
+    CUE_PARTY_UP = 0x7fff0007,  /* @parties: joined; a cue_party_info: party, pid, uid, gid, since_ns, label */
+    CUE_PARTY_DOWN = 0x7fff0008 /* @parties: left, or died (`dead` is 1) and was cleaned up after; the same payload */
+};
 
 /* Who is at the other end of a socket. */
 typedef struct cue_peer {
