@@ -614,3 +614,118 @@ Test(nng_lane, a_pool_that_is_destroyed_ends_it_with_a_code)
     cue_channel_close(s);
     cue_channel_close(r);
 }
+
+static void *answer_questions(void *arg)
+{
+    cue_channel *r = arg;
+    cue_msg m;
+    for (int i = 0; i < 50; i++) {
+        uint64_t value;
+        if (cue_channel_recv(r, &m, CUE_SEC(20)))
+            return arg;
+        memcpy(&value, m.data, sizeof value);
+        value *= 3;
+        if (cue_reply(&m, &(cue_msg){ .type = 9, .data = &value, .size = sizeof value }))
+            return arg;
+        cue_msg_release(&m);
+    }
+    return NULL;
+}
+
+Test(nng_lane, a_question_through_a_socket_is_answered)
+{
+    cue_channel *r = open_lane(CUE_RECV), *s = open_lane(CUE_SEND);
+    pthread_t thread;
+    void *failed;
+    cue_msg m;
+    pthread_create(&thread, NULL, answer_questions, r);
+    for (uint64_t i = 0; i < 50; i++) {
+        uint64_t value;
+        cr_assert(eq(int, cue_channel_ask(s, CUE_MSG(1, i), CUE_SEC(20), &m), 0), "%s", cue_trail());
+        memcpy(&value, m.data, sizeof value);
+        cr_assert(eq(u64, value, 3 * i));
+        cr_assert(eq(u32, m.type, 9));
+        cue_msg_release(&m);
+    }
+    pthread_join(thread, &failed);
+    cr_assert(eq(ptr, failed, NULL), "%s", cue_trail());
+    uint64_t alone = 1;
+    cr_assert(eq(int, cue_channel_ask(s, CUE_MSG(1, alone), CUE_MS(30), &m), CUE_ETIMEDOUT));
+    while (cue_channel_recv(r, &m, CUE_MS(20)) == 0)
+        cue_msg_release(&m);
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+static bool readable(cue_channel *ch, int ms)
+{
+    struct pollfd p = { .fd = cue_channel_fd(ch), .events = POLLIN };
+    cr_assert(ge(int, p.fd, 0), "%s", cue_trail());
+    return poll(&p, 1, ms) == 1;
+}
+
+Test(nng_lane, both_ends_can_be_polled)
+{
+    cue_channel *r = open_lane(CUE_RECV), *s = open_with(url, CUE_SEND, (cue_channel_opts){ .depth = 8 });
+    cue_msg m;
+    cr_assert(not(readable(r, 0)));
+    cr_assert(readable(s, 0));
+    for (uint64_t sent = 0, got = 0; got < 200;) {
+        int status = 0;
+        while (sent < 200 && (status = cue_channel_send(s, CUE_MSG(1, sent), CUE_NOW)) == 0)
+            sent++;
+        cr_assert(sent == 200 || status == CUE_EFULL);
+        cr_assert(readable(r, test_ms(5000)), "after %lu of %lu", got, sent);
+        while (cue_channel_recv(r, &m, CUE_NOW) == 0) {
+            cr_assert(eq(int, memcmp(m.data, &got, sizeof got), 0));
+            cue_msg_release(&m);
+            got++;
+        }
+        if (sent < 200 && got == sent)
+            cr_assert(readable(s, test_ms(5000)), "after %lu of %lu", got, sent);
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+Test(nng_lane, who_connects_may_be_asked_for)
+{
+    cue_channel *r = open_with(url, CUE_RECV, (cue_channel_opts){ .users = "4294967294" }), *s = open_lane(CUE_SEND);
+    cue_peer who;
+    cue_msg m;
+    send_number(s, 1); /* our own user always may */
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(10)));
+    CUE_MUST(cue_msg_peer(&m, &who));
+    cr_assert(eq(int, who.pid, (int)getpid()));
+    cr_assert(eq(u32, who.uid, (uint32_t)geteuid()));
+    cr_assert(eq(u32, who.gid, (uint32_t)getegid()));
+    cr_assert(who.verified);
+    cr_assert(gt(u32, who.party, 0));
+    cue_msg_release(&m);
+    cr_assert(eq(int, cue_msg_peer(&m, &who), CUE_ENOSYS));
+    cr_assert(eq(int, cue_channel_close(s), 0));
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+static _Atomic int asked;
+
+static int nobody(void *arg, const cue_peer *who)
+{
+    cr_assert(eq(ptr, arg, &asked));
+    cr_assert(eq(int, who->pid, (int)getpid()));
+    asked++;
+    return asked < 4 ? -1 : 0;
+}
+
+Test(nng_lane, the_application_may_refuse_connections)
+{
+    cue_channel *r = open_with(url, CUE_RECV, (cue_channel_opts){ .admit = nobody, .arg = &asked }), *s = open_lane(CUE_SEND);
+    cue_msg m;
+    send_number(s, 7);
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20))); /* it tries again until it is let in */
+    cue_msg_release(&m);
+    cr_assert(ge(u64, stat_of(r).refused, 3));
+    cr_assert(ge(int, asked, 4));
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}

@@ -73,7 +73,8 @@ struct socket_lane {
     bool any_user;
     int (*admit)(void *arg, const cue_peer *who);
     void *admit_arg;
-    nng_tls_config *tls; /* tls+tcp */
+    nng_tls_config *tls;   /* tls+tcp */
+    nng_tls_config *blind; /* senders: the same without a look at the receiver's certificate, only to ask; see tls.c */
     _Atomic uint32_t closing;
     _Atomic uint32_t inside; /* threads in a call */
     /* exit() without close: ends the threads of ours that touch the pool, which leaves next */
@@ -124,6 +125,7 @@ uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host,
 /* ---- tls.c ---- */
 /* Loads the certificates of a tls+tcp lane. CUE_ENOSYS, CUE_EINVAL, CUE_ENOENT, CUE_EPERM. */
 int tls_load(struct socket_lane *lane, const struct channel_url *url, const cue_channel_opts *opts, bool receiver);
+void tls_unload(struct socket_lane *lane);
 /* Connects once, to hear what the other end says of our certificate and what we say of its: an error of NNG's if one is refused,
  * else 0, also if nobody is there. At most `ms`. */
 int tls_ask(const struct socket_lane *lane, int ms);

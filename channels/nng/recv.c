@@ -513,11 +513,18 @@ static int receiver_close(cue_channel *ch)
     nng_close(r->lane.sock);
     peers_forget(r);
     receiver_end(r);
-    if (r->lane.tls)
-        nng_tls_config_free(r->lane.tls);
+    tls_unload(&r->lane);
     return 0;
 }
 
-const struct channel_ops receiver_ops = {
-    .recv_many = receiver_recv_many, .wake = receiver_wake, .stat = receiver_stat, .close = receiver_close
-};
+static int receiver_poll_fd(cue_channel *ch, unsigned how)
+{
+    (void)how;
+    return ((struct receiver *)ch)->recv_fd; /* after CUE_EEMPTY all that is to come comes through NNG */
+}
+
+const struct channel_ops receiver_ops = { .recv_many = receiver_recv_many,
+                                          .wake = receiver_wake,
+                                          .stat = receiver_stat,
+                                          .poll_fd = receiver_poll_fd,
+                                          .close = receiver_close };

@@ -22,6 +22,8 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 enum { FLUSH_DEFAULT_NS = 50 * 1000, LINGER_DEFAULT_NS = 1000 * 1000 * 1000, STUCK_MS = 1, REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
 
@@ -95,6 +97,18 @@ static uint64_t settle(struct sender *s, uint64_t upto, bool acknowledged)
     return left;
 }
 
+/* To those who wait for room, in a send or by a descriptor. */
+static void tell_of_room(struct sender *s)
+{
+    if (s->awaited)
+        event_ring(s->room_fd);
+    s->awaited = false;
+    if (!s->sleepers)
+        return;
+    atomic_fetch_add_explicit(&s->room, 1, release); /* pairs with: wait_for_room */
+    futex_wake(&s->room, INT32_MAX);
+}
+
 static void acknowledge(struct sender *s, uint64_t upto)
 {
     if (upto >= s->encoded || upto < s->base)
@@ -102,11 +116,10 @@ static void acknowledge(struct sender *s, uint64_t upto)
     settle(s, upto + 1, true);
     /* not for each message that is acknowledged: a quarter of the window makes a batch */
     bool closing = atomic_load_explicit(&s->lane.closing, relaxed);
-    if (s->sleepers &&
-        (closing || (s->next - s->base <= s->depth * UINT64_C(3) / 4 && s->waiting_bytes <= s->bytes_max - s->bytes_max / 4))) {
-        atomic_fetch_add_explicit(&s->room, 1, release); /* pairs with: wait_for_room */
-        futex_wake(&s->room, INT32_MAX);
-    }
+    if ((!s->sleepers && !s->awaited) ||
+        (!closing && (s->next - s->base > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
+        return;
+    tell_of_room(s);
 }
 
 /* The receiver has stopped: what is not acknowledged waits for the next, or for its next connection. */
@@ -245,6 +258,16 @@ static int check(const struct sender *s, const cue_msg *m)
     return 0;
 }
 
+/* Who was refused may poll for room now. */
+static void await_room(struct sender *s)
+{
+    if (s->room_fd < 0 || s->awaited)
+        return;
+    event_take(s->room_fd);
+    s->awaited = true;
+    sender_poke(s); /* the thread shall listen for us */
+}
+
 /* Lets go of `lock` while it sleeps. 0: there is room. */
 static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
 {
@@ -252,6 +275,7 @@ static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
         int64_t nap = deadline_nap(deadline);
         if (nap <= 0) {
             s->count.refused++;
+            await_room(s);
             return CUE_EFULL;
         }
         uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
@@ -327,6 +351,23 @@ static void sender_wake(cue_channel *ch)
     atomic_store_explicit(&s->woken, 1, release); /* pairs with: wait_for_room */
     atomic_fetch_add_explicit(&s->room, 1, release);
     futex_wake(&s->room, INT32_MAX);
+}
+
+static int sender_poll_fd(cue_channel *ch, unsigned how)
+{
+    struct sender *s = (struct sender *)ch;
+    (void)how;
+    pthread_mutex_lock(&s->lock);
+    if (s->room_fd < 0 && (s->room_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+        trail_errno("%s: a descriptor to poll", s->lane.url);
+    int fd = s->room_fd; /* readable: the first send finds out */
+    pthread_mutex_unlock(&s->lock);
+    return fd < 0 ? CUE_ESYS : fd;
+}
+
+static uint32_t sender_line(cue_channel *ch)
+{
+    return atomic_load_explicit(&((struct sender *)ch)->data.pipe, relaxed); /* a hint: it may break at any moment */
 }
 
 static int sender_stat(cue_channel *ch, cue_channel_info *out)
@@ -409,10 +450,8 @@ static void ask_why(struct sender *s)
     int refused = tls_ask(&s->lane, ASK_MS);
     pthread_mutex_lock(&s->lock);
     s->refused = refused;
-    if (refused) {
-        atomic_fetch_add_explicit(&s->room, 1, release); /* pairs with: wait_for_room */
-        futex_wake(&s->room, INT32_MAX);
-    }
+    if (refused)
+        tell_of_room(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -464,7 +503,8 @@ static void *sender_thread(void *arg)
                    : atomic_load_explicit(bell, seq_cst);                               /* pairs with: poke */
         pthread_mutex_lock(&s->lock);
         int64_t nap = work(s, timed_out, &waited);
-        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers, unanswered = s->hellos > 1;
+        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers || s->awaited,
+             unanswered = s->hellos > 1;
         pthread_mutex_unlock(&s->lock);
         int64_t look = look_after_links(s, unanswered);
         nap = look < nap ? look : nap;
@@ -556,6 +596,7 @@ int sender_open(struct socket_lane *lane, const cue_channel_opts *opts)
     s->bytes_max = opts->bytes ? opts->bytes : info.size / 4;
     s->base = s->encoded = s->next = 1;
     s->peer_max = UINT64_MAX;
+    s->room_fd = -1;
     s->incarnation = 1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->pipe_lock, NULL);
@@ -610,9 +651,10 @@ static int sender_close(cue_channel *ch)
     back_close(s); /* from here on no callbacks */
     uint64_t lost = settle(s, s->next, false);
     packet_forget(s);
+    if (s->room_fd >= 0)
+        close(s->room_fd);
     cell_drop(s);
-    if (s->lane.tls)
-        nng_tls_config_free(s->lane.tls);
+    tls_unload(&s->lane);
     free(s->window);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->pipe_lock);
@@ -621,4 +663,10 @@ static int sender_close(cue_channel *ch)
                 : 0;
 }
 
-const struct channel_ops sender_ops = { .send_many = sender_send_many, .wake = sender_wake, .stat = sender_stat, .close = sender_close };
+const struct channel_ops sender_ops = { .send_many = sender_send_many,
+                                        .wake = sender_wake,
+                                        .stat = sender_stat,
+                                        .poll_fd = sender_poll_fd,
+                                        .line = sender_line,
+                                        .asks = true,
+                                        .close = sender_close };

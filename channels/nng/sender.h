@@ -55,6 +55,8 @@ struct sender {
     uint64_t unsent_bytes;        /* about, of those not encoded */
     uint64_t bytes_max;
     uint32_t sleepers; /* senders that wait for room */
+    int room_fd;       /* cue_channel_fd: an eventfd that is readable while there may be room; -1: nobody asked for it */
+    bool awaited;      /* it is empty: somebody was refused, and may poll it */
     uint32_t known_pipe, incarnation;
     uint64_t word, far_word; /* of the cell, and from a far receiver, as they were last looked at */
     uint64_t peer_max;       /* the receiver's largest message */

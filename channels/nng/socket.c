@@ -198,8 +198,7 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
     if (status) {
         if (lane->base.pool)
             cue_pool_close(lane->base.pool);
-        if (lane->tls)
-            nng_tls_config_free(lane->tls);
+        tls_unload(lane);
         free(lane);
         return status;
     }

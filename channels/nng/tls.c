@@ -4,16 +4,19 @@
  * required at both ends, the mode is REQUIRED, and no connection is used that NNG does not call verified (peer.c).
  *
  * NNG also says nothing about a dial that fails again and again. Therefore a sender that cannot connect asks, on a connection of
- * its own that ends with the handshake, what the matter is: tls_ask.
+ * its own that ends with the handshake, what the matter is: tls_ask. NNG has one error for whatever fails in a handshake, so it asks
+ * a second time without a look at the receiver's certificate: if that works, it was this that was wrong, else the receiver
+ * does not like ours. Nothing but NNG's greeting goes through such a connection.
  */
 #include "nng_internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PEM_MAX = 1 << 20, GREETING = 8 };
+enum { PEM_MAX = 1 << 20, GREETING = 8, ASK_AGAIN = 5, ASK_AGAIN_MS = 20 };
 
 static int tls_missing(void)
 {
@@ -77,9 +80,27 @@ static void host_of(const char *where, char *host, size_t room)
     snprintf(host, room, "%.*s", (int)length, begin);
 }
 
-int tls_load(struct socket_lane *lane, const struct channel_url *url, const cue_channel_opts *opts, bool receiver)
+/* On failure *out may be set, and is the caller's to free. */
+static int config_make(const struct channel_url *url, const cue_channel_opts *opts, bool receiver, bool verify, nng_tls_config **out)
 {
     char host[URL_WHERE_MAX];
+    int failed = nng_tls_config_alloc(out, receiver ? NNG_TLS_MODE_SERVER : NNG_TLS_MODE_CLIENT);
+    if (failed) {
+        *out = NULL;
+        return nng_trail(failed, "%s: TLS", url->plain);
+    }
+    if ((failed = nng_tls_config_auth_mode(*out, verify ? NNG_TLS_AUTH_MODE_REQUIRED : NNG_TLS_AUTH_MODE_NONE)))
+        return nng_trail(failed, "%s: TLS", url->plain);
+    host_of(url->where, host, sizeof host);
+    const char *server = opts->server ? opts->server : host;
+    if (!receiver && (failed = nng_tls_config_server_name(*out, server)))
+        return nng_trail(failed, "%s: server=%s", url->plain, server);
+    int status = load_ca(*out, url->plain, opts->ca);
+    return status ? status : load_own(*out, url->plain, opts);
+}
+
+int tls_load(struct socket_lane *lane, const struct channel_url *url, const cue_channel_opts *opts, bool receiver)
+{
     if (lane->scheme != SCHEME_TLS_TCP)
         return opts->ca || opts->cert || opts->key || opts->server
                    ? trail(CUE_EINVAL, "%s: ca, cert, key and server are for tls+tcp://", url->plain)
@@ -92,17 +113,17 @@ int tls_load(struct socket_lane *lane, const struct channel_url *url, const cue_
                      !opts->ca     ? "ca"
                      : !opts->cert ? "cert"
                                    : "key");
-    int failed = nng_tls_config_alloc(&lane->tls, receiver ? NNG_TLS_MODE_SERVER : NNG_TLS_MODE_CLIENT);
-    if (failed)
-        return nng_trail(failed, "%s: TLS", url->plain);
-    if ((failed = nng_tls_config_auth_mode(lane->tls, NNG_TLS_AUTH_MODE_REQUIRED)))
-        status = nng_trail(failed, "%s: TLS", url->plain);
-    host_of(url->where, host, sizeof host);
-    if (!status && !receiver && (failed = nng_tls_config_server_name(lane->tls, opts->server ? opts->server : host)))
-        status = nng_trail(failed, "%s: server=%s", url->plain, opts->server ? opts->server : host);
-    if (!status)
-        status = load_ca(lane->tls, url->plain, opts->ca);
-    return status ? status : load_own(lane->tls, url->plain, opts);
+    status = config_make(url, opts, receiver, true, &lane->tls);
+    return status || receiver ? status : config_make(url, opts, false, false, &lane->blind);
+}
+
+void tls_unload(struct socket_lane *lane)
+{
+    if (lane->tls)
+        nng_tls_config_free(lane->tls);
+    if (lane->blind)
+        nng_tls_config_free(lane->blind);
+    lane->tls = lane->blind = NULL;
 }
 
 int tls_dialer(const struct socket_lane *lane, nng_dialer dialer)
@@ -145,20 +166,37 @@ static int ask(nng_stream_dialer *dialer, nng_aio *aio)
     return failed;
 }
 
-int tls_ask(const struct socket_lane *lane, int ms)
+/* An error of NNG's. */
+static int ask_with(const struct socket_lane *lane, nng_tls_config *tls, int ms)
 {
     nng_stream_dialer *dialer;
     nng_aio *aio;
-    if (!lane->tls || nng_stream_dialer_alloc(&dialer, lane->url))
-        return 0;
-    int failed = nng_stream_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, lane->tls);
+    int failed = nng_stream_dialer_alloc(&dialer, lane->url);
+    if (failed)
+        return failed;
+    failed = nng_stream_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, tls);
     if (!failed && !(failed = nng_aio_alloc(&aio, NULL, NULL))) {
         nng_aio_set_timeout(aio, ms);
         failed = ask(dialer, aio);
         nng_aio_free(aio);
     }
     nng_stream_dialer_free(dialer);
-    return failed == NNG_EPEERAUTH || failed == NNG_ECRYPTO ? failed : 0;
+    return failed;
+}
+
+int tls_ask(const struct socket_lane *lane, int ms)
+{
+    int failed = ask_with(lane, lane->tls, ms);
+    /* it may have been closed before we could read what it says about it */
+    for (int i = 0; i < ASK_AGAIN && (failed == NNG_ECLOSED || failed == NNG_ECONNSHUT || failed == NNG_ECONNRESET); i++) {
+        poll(NULL, 0, ASK_AGAIN_MS);
+        failed = ask_with(lane, lane->tls, ms);
+    }
+    if (failed == NNG_ECLOSED || failed == NNG_ECONNSHUT || failed == NNG_ECONNRESET)
+        return NNG_ECRYPTO;
+    if (failed != NNG_EPEERAUTH && failed != NNG_ECRYPTO)
+        return 0;
+    return ask_with(lane, lane->blind, ms) == 0 ? NNG_EPEERAUTH : failed;
 }
 
 int tls_refused(const struct socket_lane *lane, int nng_error)
