@@ -35,8 +35,8 @@ cdef dict DRAGON_CODES = {
 
 cdef int refused(str cls, str message, int status, str where=None) except -1:
     """Raises one of Dragon's exceptions for a status of the call that this thread just made."""
-    if where is None and not silent(status):
-        where = (<bytes>cue_trail()).decode("utf-8", "replace")
+    if where is None:
+        where = (<bytes>(cue_status_text(status) if silent(status) else cue_trail())).decode("utf-8", "replace")
     raise getattr(dragon, cls)(message, dragon.DragonError[DRAGON_CODES.get(status, "FAILURE")], where)
 
 

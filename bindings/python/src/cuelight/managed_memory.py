@@ -1,7 +1,7 @@
 """Managed memory: what programs written for ``dragon.managed_memory`` find after they have changed that import.
 
-Pools and allocations are pools and blocks of this package (see `cuelight.Pool`), counted as Dragon counts. There is no launcher and no
-runtime; docs/migrate-dragon.md says what else differs.
+Pools and allocations are pools and blocks of this package (see `cuelight.Pool`), counted as Dragon counts. There is no launcher
+and no runtime; docs/migrate-dragon.md says what else differs.
 """
 
 from __future__ import annotations
