@@ -74,6 +74,8 @@ static cue_channel *open_in(cue_pool *of, const char *url, unsigned how, cue_cha
 {
     cue_channel *ch;
     opts.pool = of;
+    if (!opts.linger.ns)
+        opts.linger = CUE_MS(test_ms(10000)); /* a slow machine is not what is tested */
     CUE_MUST(cue_channel_open(url, how, &opts, &ch));
     return ch;
 }
