@@ -44,7 +44,11 @@ static void way_find(void)
 {
     int saved = errno;
     const char *asked = secure_getenv("CUE_WAIT");
-    enum futex_way most = !asked ? FUTEX_URING : strcmp(asked, "nap") == 0 ? FUTEX_NAP : strcmp(asked, "waitv") == 0 ? FUTEX_WAITV : FUTEX_URING;
+    enum futex_way most = FUTEX_URING;
+    if (asked && strcmp(asked, "nap") == 0)
+        most = FUTEX_NAP;
+    else if (asked && strcmp(asked, "waitv") == 0)
+        most = FUTEX_WAITV;
     if (most == FUTEX_URING && uring_works())
         way = FUTEX_URING;
     else if (most >= FUTEX_WAITV && syscall(NR_FUTEX_WAITV, NULL, 0, 0, NULL, 0) < 0 && errno == EINVAL) /* no words, but it is there */

@@ -77,8 +77,8 @@ int uring_open(struct uring **out)
     size_t cq = params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe);
     ring->bytes = sq > cq ? sq : cq;
     ring->rings = mmap(NULL, ring->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd, IORING_OFF_SQ_RING);
-    ring->requests =
-        mmap(NULL, params.sq_entries * sizeof(struct request), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd, IORING_OFF_SQES);
+    ring->requests = mmap(NULL, params.sq_entries * sizeof(struct request), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd,
+                          IORING_OFF_SQES);
     if (ring->rings == MAP_FAILED || ring->requests == MAP_FAILED) {
         int status = trail_errno("mapping an io_uring");
         uring_close(ring);
@@ -170,7 +170,8 @@ bool uring_next(struct uring *ring, int64_t ns, uint64_t *tag, bool *woken)
     int saved = errno;
     struct __kernel_timespec left = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
     struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&left };
-    long taken = syscall(SYS_io_uring_enter, ring->fd, ring->unsubmitted, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof arg);
+    long taken =
+        syscall(SYS_io_uring_enter, ring->fd, ring->unsubmitted, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof arg);
     ring->unsubmitted -= taken > 0 ? (uint32_t)taken : 0;
     errno = saved;
     return take(ring, tag, woken);

@@ -13,7 +13,8 @@
  *     record is freed (ask_settle); so does who buries an actor's mailbox or drops a question from a full lane.
  *   - it died, or left, after it had released the question: the asker looks now and then at who has the question, or has the
  *     receiving end of its lane, and notes it; when that one is gone, and so is the question, nobody will answer.
- * A question that still waits in its lane stays there for the next receiver, and so does its asker.
+ * A question that still waits in its lane stays there for the next receiver, and so does its asker; one that a queue gives out again
+ * as well, until it is a dead letter.
  * Told twice is harmless: the second finds no box, or the wrong tag.
  */
 #include "ask.h"
@@ -216,6 +217,8 @@ static bool question_waits(struct question *q)
             replier_note(q, party - 1, party_epoch(word));
         return false;
     }
+    if (rec_state(state) == REC_KEPT) /* between two receivers, see redeliver.c */
+        return true;
     if (rec_state(state) != REC_SENT)
         return false;
     if (lane_enter(pool, atomic_load_explicit(&q->rec->lane, relaxed), &lane)) { /* checked by lane_enter */

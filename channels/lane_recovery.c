@@ -156,8 +156,10 @@ static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, voi
         lane_settle(pool, index, death->slot, death->epoch);
         death->lanes++;
     }
-    if (rec_state(state) == REC_OWNED && state & REC_LENT && rec_party(state) == death->slot + 1)
-        returned_put(pool, rec, index, state);
+    if (rec_state(state) == REC_OWNED && state & REC_LENT && rec_party(state) == death->slot + 1) {
+        if (!returned_put(pool, rec, index, state) && death->slot != pool->self)
+            ask_settle(pool, rec, index); /* the same */
+    }
     else if (returned_waits(rec, state))
         returned_remind(pool, rec);
     else if (rec_state(state) == REC_SENT && atomic_load_explicit(&rec->lane, relaxed) == LANE_ENVELOPE && death->slot != pool->self)

@@ -169,6 +169,7 @@ static int nap_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t dea
 static int wait_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t *until)
 {
     int status = 0;
+    atomic_store_explicit(&ch->refused_weight, weight, relaxed); /* for mailbox_doze_on */
     if (*until == 0)
         return CUE_EFULL;
     int64_t deadline = *until = deadline_made(*until);
@@ -574,7 +575,7 @@ static bool mailbox_doze_on(cue_channel *base, unsigned how, struct channel_slee
         return true;
     }
     uint32_t consumed = atomic_load_explicit(&box->consumed, acquire), with = consumed | CONSUMED_FULL_WAIT;
-    if (has_room(ch, 0) ||
+    if (has_room(ch, atomic_load_explicit(&ch->refused_weight, relaxed)) ||
         (consumed != with && !atomic_compare_exchange_strong_explicit(&box->consumed, &consumed, with, seq_cst, acquire)))
         return false; /* pairs with: advance */
     *on = (struct channel_sleep){ &box->consumed, with };

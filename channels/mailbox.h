@@ -30,6 +30,7 @@ struct mailbox_channel {
     _Atomic uint64_t weight_out;            /* the same of box->weight_out */
     _Atomic uint32_t woke_at;               /* the position of the last push for which we woke the receiver */
     _Atomic uint32_t waiting;               /* senders of ours that wait for room */
+    _Atomic uint64_t refused_weight;        /* of the message that found none last */
 
     /* the receiver's own */
     _Alignas(64) uint32_t at; /* position of the last message taken */

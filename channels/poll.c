@@ -54,8 +54,9 @@ struct pollable {
     /* the ringer's; who joins or leaves it changes them under ringers.lock */
     struct ringer *ringer;
     struct pollable *next;
-    _Atomic uint32_t *word; /* NULL: not yet in its list */
-    uint32_t expected;      /* what it waits for */
+    _Atomic(_Atomic uint32_t *) word; /* NULL: not yet in its list */
+    _Atomic uint32_t *waits_on;       /* io_uring: the word of the request that is under way */
+    uint32_t expected;                /* what it waits for */
     bool queued;       /* io_uring: a request is under way */
     bool leaving, left;
 };
@@ -101,10 +102,15 @@ static bool armed_take(struct pollable *p)
     return atomic_exchange_explicit(&p->armed, 0, seq_cst) != 0;
 }
 
+static uint32_t value_of(struct pollable *p)
+{
+    return atomic_load_explicit(atomic_load_explicit(&p->word, acquire), seq_cst); /* pairs with: join; whoever changes it */
+}
+
 static void look(struct pollable *p)
 {
     uint64_t armed = atomic_load_explicit(&p->armed, seq_cst); /* pairs with: arm */
-    if (armed && (uint32_t)armed != atomic_load_explicit(p->word, seq_cst) && armed_take(p))
+    if (armed && (uint32_t)armed != value_of(p) && armed_take(p))
         ring(p);
 }
 
@@ -114,13 +120,17 @@ static void poke(struct ringer *r)
     futex_wake(&r->control, 1);
 }
 
-/* From now on the ringer waits for `word`, too. Under p->lock. */
+/* From now on the ringer waits for `word`, too, or instead of the one before: a topic with room for all but one waits for that
+ * one. Under p->lock, not armed. */
 static void join(struct pollable *p, _Atomic uint32_t *word)
 {
     pthread_mutex_lock(&ringers.lock);
-    p->word = word;
-    p->next = p->ringer->list;
-    p->ringer->list = p;
+    bool listed = atomic_load_explicit(&p->word, relaxed); /* under the lock */
+    atomic_store_explicit(&p->word, word, release);        /* pairs with: value_of */
+    if (!listed) {
+        p->next = p->ringer->list;
+        p->ringer->list = p;
+    }
     poke(p->ringer);
     pthread_mutex_unlock(&ringers.lock);
 }
@@ -134,7 +144,7 @@ static void arm(struct pollable *p)
         ring(p);
         return;
     }
-    if (!p->word)
+    if (atomic_load_explicit(&p->word, relaxed) != on.word) /* under the lock */
         join(p, on.word);
     atomic_store_explicit(&p->asleep, true, relaxed);                                 /* under the lock */
     atomic_store_explicit(&p->armed, ARMED | on.value, seq_cst);                      /* pairs with: look */
@@ -222,8 +232,8 @@ static void look_around(void)
 static void pass_on(struct pollable *p, uint32_t expected)
 {
     look(p);
-    if (atomic_load_explicit(p->word, seq_cst) != expected)
-        futex_wake(p->word, 1);
+    if (value_of(p) != expected)
+        futex_wake(atomic_load_explicit(&p->word, relaxed), 1); /* as just before */
 }
 
 static void with_waitv(struct ringer *r)
@@ -235,7 +245,7 @@ static void with_waitv(struct ringer *r)
     words[0] = (struct futex_word){ &r->control, atomic_load_explicit(&r->control, acquire) }; /* pairs with: poke */
     let_go(r);
     for (struct pollable *p = r->list; p && n < FUTEX_WORDS_MAX; p = p->next, n++) {
-        words[n] = (struct futex_word){ p->word, atomic_load_explicit(p->word, seq_cst) }; /* pairs with: the kernel's look */
+        words[n] = (struct futex_word){ atomic_load_explicit(&p->word, relaxed), value_of(p) }; /* pairs with: the kernel's look */
         of[n] = p;
         look(p);
     }
@@ -249,15 +259,18 @@ static void with_waitv(struct ringer *r)
 static void ask_all(struct ringer *r)
 {
     if (!r->control_queued)
-        r->control_queued = uring_wait(r->uring, &r->control, atomic_load_explicit(&r->control, acquire), CONTROL) == 0; /* pairs with: poke */
+        r->control_queued = /* pairs with: poke */
+            uring_wait(r->uring, &r->control, atomic_load_explicit(&r->control, acquire), CONTROL) == 0;
     for (struct pollable *p = r->list; p; p = p->next) {
-        if (p->leaving && p->queued)
-            uring_cancel(r->uring, (uintptr_t)p);
+        _Atomic uint32_t *word = atomic_load_explicit(&p->word, relaxed); /* under the lock */
+        if (p->queued && (p->leaving || p->waits_on != word))
+            uring_cancel(r->uring, (uintptr_t)p); /* it comes back, and is asked for anew */
         if (p->leaving || p->queued)
             continue;
-        p->expected = atomic_load_explicit(p->word, seq_cst); /* pairs with: the kernel's look */
+        p->waits_on = word;
+        p->expected = value_of(p); /* pairs with: the kernel's look */
         look(p);
-        p->queued = uring_wait(r->uring, p->word, p->expected, (uintptr_t)p) == 0;
+        p->queued = uring_wait(r->uring, word, p->expected, (uintptr_t)p) == 0;
     }
 }
 
@@ -370,7 +383,7 @@ void pollable_leave(struct pollable *p)
     if (!p || p->native || p->forks != fork_epoch)
         return;
     pthread_mutex_lock(&p->lock);
-    bool joined = p->word;
+    bool joined = atomic_load_explicit(&p->word, relaxed); /* under the lock */
     p->closing = true; /* who is still in a call arms no more */
     disarm(p);
     pthread_mutex_unlock(&p->lock);

@@ -200,6 +200,7 @@ static const struct ring_way queue_way = {
         .shared = true,
         .doze = ring_doze,
         .rouse = ring_rouse,
+        .asks = true,
     },
     .push = queue_push,
     .take = queue_take,

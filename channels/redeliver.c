@@ -23,6 +23,7 @@
  */
 #include "redeliver.h"
 
+#include "ask.h"
 #include "ring.h"
 
 #include <stdlib.h>
@@ -218,8 +219,10 @@ static bool claim_next(struct ring_channel *ch, struct took *out)
 static void let_go(struct ring_channel *ch, const struct took *took)
 {
     cue_msg m;
-    if (ring_unpack(ch, took, &m) == 0)
+    if (ring_unpack(ch, took, &m) == 0) {
+        ask_refuse(ch->lane.pool, &m, CUE_EDEAD);
         cue_msg_release(&m);
+    }
 }
 
 /* Nobody survived it. */
@@ -227,6 +230,7 @@ static void bury(struct ring_channel *ch, const struct took *took)
 {
     struct parcel parcel = { .rec = took->rec, .index = took->index, .envelope = true, .state = took->state };
     atomic_fetch_add_explicit(&ch->ring->dead_letters, 1, relaxed); /* a count for people */
+    ask_settle(ch->lane.pool, took->rec, took->index);
     if (!ch->dead || ch->dead->ops->put(ch->dead, &parcel) <= 0) {  /* !! */
         uint64_t state = atomic_load_explicit(&took->rec->state, acquire);
         let_go(ch, &(struct took){ took->rec, took->index, state & ~REC_SHARED });

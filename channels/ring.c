@@ -13,6 +13,8 @@
  */
 #include "ring.h"
 
+#include "ask.h"
+
 #include <limits.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -61,6 +63,7 @@ static bool no_room(struct ring_channel *ch, uint64_t weight)
 static int wait_for_room(struct ring_channel *ch, uint64_t weight, int64_t *until)
 {
     int status = 0;
+    atomic_store_explicit(&ch->refused_weight, weight, relaxed); /* for ring_doze */
     if (*until == 0)
         return CUE_EFULL;
     int64_t deadline = *until = deadline_made(*until);
@@ -82,8 +85,10 @@ static void drop_oldest(struct ring_channel *ch)
     cue_msg m;
     if (ch->way->take(ch, &took) != 1)
         return;
-    if (ring_unpack(ch, &took, &m) == 0)
+    if (ring_unpack(ch, &took, &m) == 0) {
+        ask_refuse(ch->lane.pool, &m, CUE_EFULL);
         cue_msg_release(&m);
+    }
     atomic_fetch_add_explicit(&ch->ring->dropped_old, 1, relaxed); /* a count for people */
 }
 
@@ -98,7 +103,7 @@ static int refuse(struct ring_channel *ch, const cue_msg *m, int status)
         return 0;
     }
     atomic_fetch_add_explicit(ring->lane.full == CUE_FAIL ? &ring->refused : &ring->dropped_new, 1, relaxed); /* a count for people */
-    if (ring->lane.full == CUE_FAIL)
+    if (ring->lane.full == CUE_FAIL || is_question(m))
         return status;
     if (m->move)
         cue_block_release(m->move);
@@ -450,7 +455,7 @@ bool ring_doze(cue_channel *base, unsigned how, struct channel_sleep *on)
     if (how == CUE_RECV)
         room_made(ch, true);
     on->value = event_prepare(on->word); /* pairs with: announce, room_made */
-    return how == CUE_RECV ? nothing_at_all(ch) : no_room(ch, 0);
+    return how == CUE_RECV ? nothing_at_all(ch) : no_room(ch, atomic_load_explicit(&ch->refused_weight, relaxed));
 }
 
 void ring_rouse(cue_channel *base, unsigned how)

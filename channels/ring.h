@@ -42,6 +42,7 @@ struct ring_channel {
     uint64_t mask, bytes;
     _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
     _Atomic uint32_t waiting;        /* threads that wait for room */
+    _Atomic uint64_t refused_weight; /* of the message that found none last */
     _Atomic uint32_t calls;          /* receives, as far as threads do not overwrite each other's */
     struct spin spin;
     cue_channel *dead;        /* queue: where its dead letters go, or NULL */

@@ -195,10 +195,15 @@ static int stream_open(const struct lane *lane, unsigned how, const cue_channel_
     return 0;
 }
 
+static uint64_t stream_receiver(cue_channel *base)
+{
+    return atomic_load_explicit(&ring_of(base)->lane.head->receiver, acquire); /* whoever it is now */
+}
+
 #define STREAM_OPS                                                                                                                         \
     {                                                                                                                                      \
         .send_many = stream_send_many, .recv_many = ring_recv_many, .wake = ring_wake, .stat = ring_stat, .close = stream_close,           \
-        .later = true, .doze = ring_doze, .rouse = ring_rouse                                                                              \
+        .later = true, .doze = ring_doze, .rouse = ring_rouse, .receiver = stream_receiver, .asks = true                                   \
     }
 
 static const struct ring_way stream_way = {

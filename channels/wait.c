@@ -181,9 +181,10 @@ int cue_channel_recv_any(cue_channel *const *channels, size_t n, cue_msg *out, c
 {
     if (out)
         memset(out, 0, sizeof *out);
-    if (!channels || !out || n == 0 || n > ANY_MAX)
-        return trail(CUE_EINVAL, n == 0 || n > ANY_MAX ? "cue_channel_recv_any: %zu channels: 1 to %d" : "cue_channel_recv_any: %zu channels, no place given",
-                     n, ANY_MAX);
+    if (n == 0 || n > ANY_MAX)
+        return trail(CUE_EINVAL, "cue_channel_recv_any: %zu channels: 1 to %d", n, ANY_MAX);
+    if (!channels || !out)
+        return trail(CUE_EINVAL, "cue_channel_recv_any: no %s given", out ? "channels" : "place for the message");
     struct set set = { .ch = channels, .n = (unsigned)n };
     int status = enter_all(&set);
     if (status)

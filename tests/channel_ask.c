@@ -192,6 +192,45 @@ Test(channel_ask, a_negative_status_is_what_ask_returns)
     pthread_join(thread, NULL);
 }
 
+static void by_kind(const char *rest)
+{
+    cue_msg answer, question;
+    int five = 5;
+    open_both(rest);
+    pthread_t thread = answering(100);
+    for (int i = 0; i < 100; i++) {
+        cr_assert(eq(int, cue_channel_ask(out, CUE_MSG(QUESTION, i), CUE_SEC(20), &answer), 0));
+        cr_assert(eq(int, number_of(&answer), i + 1));
+        cue_msg_release(&answer);
+    }
+    pthread_join(thread, NULL);
+    cr_assert(eq(int, cue_channel_ask(out, CUE_MSG(QUESTION, five), CUE_MS(1), &answer), CUE_ETIMEDOUT));
+    CUE_MUST(cue_channel_recv(in, &question, CUE_NOW));
+    cr_assert(eq(int, cue_reply(&question, CUE_MSG(QUESTION, five)), 0));
+    cue_msg_release(&question);
+    cr_assert(eq(u64, late(in), 1));
+}
+
+Test(channel_ask, through_a_queue)
+{
+    by_kind("jobs?kind=queue");
+}
+Test(channel_ask, through_a_queue_that_redelivers)
+{
+    by_kind("jobs?kind=queue&redeliver=2");
+}
+Test(channel_ask, through_a_stream)
+{
+    by_kind("pipe?kind=stream");
+}
+
+Test(channel_ask, a_topic_has_no_answers)
+{
+    cue_msg answer, m = { .type = QUESTION };
+    CUE_MUST(cue_channel_open(lane("news?kind=topic"), CUE_SEND, NULL, &out));
+    cr_assert(eq(int, cue_channel_ask(out, &m, CUE_NOW, &answer), CUE_ENOSYS));
+}
+
 /* ---- too late ---- */
 
 Test(channel_ask, late_answer_is_freed_and_counted_and_never_meets_another_question)
@@ -248,13 +287,13 @@ Test(channel_ask, second_answer_is_not_the_answer_to_the_next_question)
 /* ---- deaths ---- */
 
 /* The answerer does `what` with a question that waits for ever. */
-static int ask_one_who(char what)
+static int ask_one_who(const char *rest, char what)
 {
     cue_msg answer;
     int one = 1;
-    struct cast server = cast_start("answerer", lane("lane"));
+    struct cast server = cast_start("answerer", lane(rest));
     cr_assert(eq(int, cast_hear(&server, 10000), 'r'));
-    open_out("lane");
+    open_out(rest);
     cast_say(&server, what);
     int status = cue_channel_ask(out, CUE_MSG(QUESTION, one), CUE_FOREVER, &answer);
     cue_msg_release(&answer);
@@ -262,14 +301,61 @@ static int ask_one_who(char what)
     return status;
 }
 
+/* Each of them is killed with it; the queue gives it out twice. The last one finds that it was given out too often. */
+static int ask_many_who_die(void)
+{
+    cue_msg answer;
+    int one = 1;
+    struct cast workers[3];
+    for (int i = 0; i < 3; i++) {
+        workers[i] = cast_start("answerer", lane("jobs?kind=queue&redeliver=1"));
+        cr_assert(eq(int, cast_hear(&workers[i], 10000), 'r'));
+        cast_say(&workers[i], 'k');
+    }
+    open_out("jobs");
+    int status = cue_channel_ask(out, CUE_MSG(QUESTION, one), CUE_FOREVER, &answer);
+    cue_msg_release(&answer);
+    for (int i = 0; i < 3; i++)
+        cast_kill(&workers[i]);
+    return status;
+}
+
 Test(channel_ask, replier_killed_with_the_question_in_hand_ends_the_wait)
 {
-    cr_assert(eq(int, ask_one_who('k'), CUE_EDEAD));
+    cr_assert(eq(int, ask_one_who("lane", 'k'), CUE_EDEAD));
+}
+Test(channel_ask, worker_of_a_queue_killed_with_the_question_in_hand_ends_the_wait)
+{
+    cr_assert(eq(int, ask_one_who("jobs?kind=queue", 'k'), CUE_EDEAD));
+}
+Test(channel_ask, question_that_nobody_survives_ends_the_wait)
+{
+    cr_assert(eq(int, ask_many_who_die(), CUE_EDEAD));
+}
+
+Test(channel_ask, question_given_out_again_is_answered_by_the_next_worker)
+{
+    struct cast first = cast_start("answerer", lane("jobs?kind=queue&redeliver=1"));
+    cr_assert(eq(int, cast_hear(&first, 10000), 'r'));
+    struct cast asker = cast_start("asker", lane("jobs"));
+    cr_assert(eq(int, cast_hear(&asker, 10000), 'r'));
+    cast_say(&first, 'k');
+    cast_say(&asker, 'q');
+    cr_assert(eq(int, cast_wait(&first, 20000), CAST_SIGNALLED + SIGKILL));
+    struct cast second = cast_start("answerer", lane("jobs"));
+    cr_assert(eq(int, cast_hear(&second, 10000), 'r'));
+    cast_say(&second, 'a');
+    cr_assert(eq(int, cast_hear(&asker, 20000), 'a'));
+    cast_say(&asker, 'e');
+    cast_say(&second, 'e');
+    cr_assert(eq(int, cast_wait(&asker, 10000), 0));
+    cr_assert(eq(int, cast_wait(&second, 10000), 0));
+    open_both("jobs"); /* teardown finds it empty */
 }
 
 Test(channel_ask, replier_killed_after_it_let_the_question_go_ends_the_wait)
 {
-    cr_assert(eq(int, ask_one_who('d'), CUE_EDEAD));
+    cr_assert(eq(int, ask_one_who("lane", 'd'), CUE_EDEAD));
 }
 
 Test(channel_ask, replier_that_exits_without_an_answer_ends_the_wait)

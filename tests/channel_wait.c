@@ -102,10 +102,10 @@ enum { SOON = 10000 };
 
 /* ---- descriptors ---- */
 
-static void rings_and_is_silent(const char *way)
+static void rings_and_is_silent(const char *way, const char *options)
 {
     wait_by(way);
-    open_lane(0, "");
+    open_lane(0, options);
     int fd = cue_channel_fd(in[0]);
     cr_assert(ge(int, fd, 0));
     cr_assert(eq(int, cue_channel_fd(in[0]), fd));
@@ -127,15 +127,36 @@ TestSuite(channel_fd, .init = setup, .fini = teardown);
 
 Test(channel_fd, is_readable_while_messages_wait_by_uring)
 {
-    rings_and_is_silent("uring");
+    rings_and_is_silent("uring", "");
 }
 Test(channel_fd, is_readable_while_messages_wait_by_waitv)
 {
-    rings_and_is_silent("waitv");
+    rings_and_is_silent("waitv", "");
 }
 Test(channel_fd, is_readable_while_messages_wait_by_naps)
 {
-    rings_and_is_silent("nap");
+    rings_and_is_silent("nap", "");
+}
+
+Test(channel_fd, of_a_queue_by_uring)
+{
+    rings_and_is_silent("uring", "?kind=queue");
+}
+Test(channel_fd, of_a_queue_by_waitv)
+{
+    rings_and_is_silent("waitv", "?kind=queue");
+}
+Test(channel_fd, of_a_stream_by_uring)
+{
+    rings_and_is_silent("uring", "?kind=stream");
+}
+Test(channel_fd, of_a_subscription_by_uring)
+{
+    rings_and_is_silent("uring", "?kind=topic");
+}
+Test(channel_fd, of_a_subscription_by_waitv)
+{
+    rings_and_is_silent("waitv", "?kind=topic");
 }
 
 Test(channel_fd, what_waited_before_it_was_made_makes_it_readable)
@@ -208,9 +229,9 @@ Test(channel_fd, a_thousand_of_them_each_ring_and_cost_nothing_by_waitv, .timeou
     many_channels("waitv");
 }
 
-Test(channel_fd, of_a_sender_is_readable_while_there_is_room)
+static void sender_of(const char *options)
 {
-    open_lane(0, "?depth=4");
+    open_lane(0, options);
     int fd = cue_channel_fd(out[0]), number = 0;
     for (int round = 0; round < 10; round++) {
         cr_assert(readable(fd, SOON));
@@ -220,6 +241,83 @@ Test(channel_fd, of_a_sender_is_readable_while_there_is_room)
         for (int i = 0; i < 4; i++)
             cr_assert(ge(int, take(0), 0));
     }
+}
+
+Test(channel_fd, of_a_sender_is_readable_while_there_is_room)
+{
+    sender_of("?depth=4");
+}
+Test(channel_fd, of_a_sender_to_a_queue)
+{
+    sender_of("?depth=4&kind=queue");
+}
+Test(channel_fd, of_a_sender_to_a_stream)
+{
+    sender_of("?depth=4&kind=stream");
+}
+Test(channel_fd, of_a_publisher)
+{
+    sender_of("?depth=4&kind=topic&full=fail");
+}
+
+static void publisher_by(const char *way)
+{
+    cue_channel *second, *slow;
+    cue_msg m;
+    wait_by(way);
+    open_lane(0, "?kind=topic&depth=4&full=fail");
+    CUE_MUST(cue_channel_open(lane("lane0"), CUE_RECV, NULL, &second));
+    int fd = cue_channel_fd(out[0]), number = 0;
+    for (int round = 0; round < 20; round++) { /* full is now the one, now the other */
+        while (cue_channel_send(out[0], CUE_MSG(NOTE, number), CUE_NOW) == 0)
+            number++;
+        cr_assert(not(readable(fd, 0)));
+        cue_channel *ends[] = { in[0], second };
+        for (int end = 0; end < 2; end++) {
+            slow = ends[(round + end) % 2];
+            for (int i = 0; i < 4; i++) {
+                CUE_MUST(cue_channel_recv(slow, &m, CUE_NOW));
+                cue_msg_release(&m);
+            }
+            if (end == 0) /* there is no room for all yet */
+                cr_assert(eq(int, cue_channel_send(out[0], CUE_MSG(NOTE, number), CUE_NOW), CUE_EFULL));
+        }
+        cr_assert(readable(fd, SOON));
+    }
+    cue_channel_close(second);
+}
+
+Test(channel_fd, of_a_publisher_to_several_by_uring)
+{
+    publisher_by("uring");
+}
+Test(channel_fd, of_a_publisher_to_several_by_waitv)
+{
+    publisher_by("waitv");
+}
+
+static void heavy_sender(const char *options)
+{
+    static char heavy[100000];
+    cue_msg m;
+    open_lane(0, options);
+    int fd = cue_channel_fd(out[0]), sent = 0;
+    while (cue_channel_send(out[0], &(cue_msg){ .data = heavy, .size = sizeof heavy }, CUE_NOW) == 0)
+        sent++;
+    cr_assert(eq(int, sent, 3));
+    cr_assert(not(readable(fd, 0))); /* by count there would be room */
+    CUE_MUST(cue_channel_recv(in[0], &m, CUE_NOW));
+    cue_msg_release(&m);
+    cr_assert(readable(fd, SOON));
+}
+
+Test(channel_fd, of_a_sender_to_a_lane_that_is_full_of_bytes)
+{
+    heavy_sender("?bytes=300k");
+}
+Test(channel_fd, of_a_sender_to_a_queue_that_is_full_of_bytes)
+{
+    heavy_sender("?bytes=300k&kind=queue");
 }
 
 Test(channel_fd, wake_makes_it_readable_and_the_receive_says_so_once)
@@ -391,26 +489,34 @@ Test(channel_any, serves_each_in_turn)
     cr_expect(eq(int, any(4, CUE_MS(20)), CUE_EEMPTY));
 }
 
+static _Atomic int served_so_far;
+
 static void *send_to_each(void *arg)
 {
     (void)arg;
     for (unsigned i = 0; i < LANES; i++) {
         cue_channel_info info = { 0 };
-        while (!info.sleeping) /* the other one waits */
-            CUE_MUST(cue_channel_stat(in[i], &info));
+        while (!info.sleeping) /* the other one waits: the first lane is a mailbox, which says so */
+            CUE_MUST(cue_channel_stat(in[0], &info));
         send_number(i, (int)i);
+        while (atomic_load(&served_so_far) == (int)i)
+            sched_yield();
     }
     return NULL;
 }
 
 static void wakes_from_each(const char *way)
 {
+    static const char *const kinds[] = { "", "?kind=queue", "?kind=stream", "?kind=topic" };
     pthread_t thread;
     wait_by(way);
-    open_lanes(LANES);
+    for (unsigned i = 0; i < LANES; i++)
+        open_lane(i, strcmp(way, "waitv") == 0 ? kinds[i % 4] : "");
     cr_assert(eq(int, pthread_create(&thread, NULL, send_to_each, NULL), 0));
-    for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < LANES; i++) {
         cr_assert(eq(int, any(LANES, CUE_SEC(60)), i));
+        atomic_store(&served_so_far, i + 1);
+    }
     pthread_join(thread, NULL);
 }
 

@@ -54,7 +54,11 @@
  *
  * WAITING. `wait` <= 0 asks once. A receiver spins for a moment (option `spin`) before it sleeps. A wait ends with what was
  * missing (CUE_EEMPTY, CUE_EFULL), with CUE_EINTR after a signal handler ran or cue_channel_wake was called, and with
- * CUE_ECLOSED when another thread closes the channel.
+ * CUE_ECLOSED when another thread closes the channel. For several channels at once: cue_channel_recv_any; in an event loop:
+ * cue_channel_fd. To wait for a channel or the death of a peer, receive from it and from shm://POOL/@parties.
+ *
+ * ASKING. cue_channel_ask sends a request and waits for the answer, which the receiver gives by cue_reply; through mailboxes, queues,
+ * streams, and to actors by their URL.
  *
  * THREADS. Any number may send on a channel, one at a time may receive (else CUE_EBUSY).
  *
@@ -180,7 +184,8 @@ typedef struct cue_channel_info {
 CUE_API CUE_CHECKED int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
 
 /* Gives this end back; threads that wait on it get CUE_ECLOSED. An shm lane stays while it holds messages or others have it
- * open. Messages that were received stay valid as long as their pool is open. NULL is fine. CUE_ETIMEDOUT (sockets): not all was sent within `linger`. */
+ * open. Messages that were received stay valid as long as their pool is open. NULL is fine. CUE_ETIMEDOUT (sockets): not all was
+ * sent within `linger`. */
 CUE_API int cue_channel_close(cue_channel *ch);
 
 /* The pool of its payloads: allocate here what shall travel without a copy. It is the channel's: no need to close it. */
@@ -238,9 +243,9 @@ CUE_API int cue_reply(const cue_msg *request, const cue_msg *answer);
 /* A descriptor for poll, epoll, libuv, asyncio: readable while messages wait, or, where the channel only sends, while there may be
  * room. It may be readable when there is nothing: receive with CUE_NOW until CUE_EEMPTY (send until CUE_EFULL), which makes it
  * unreadable until something happens. So it serves level-triggered and edge-triggered. It is also readable when a receive
- * would say something else than CUE_EEMPTY: after cue_channel_wake (CUE_EINTR, once), when the pool is destroyed. Do not read or close it: it
- * is the channel's. Other calls may wait on the channel meanwhile. Makes system calls, the first call of a process starts a
- * thread. Negative: CUE_ENOSYS: this kind has none. CUE_ELIMIT, CUE_ENOMEM. */
+ * would say something else than CUE_EEMPTY: after cue_channel_wake (CUE_EINTR, once), when the pool is destroyed. Do not read or
+ * close it: it is the channel's. Other calls may wait on the channel meanwhile. A forked child asks for one of its own. Makes
+ * system calls, the first call of a process starts a thread. Negative: CUE_ENOSYS: this kind has none. CUE_ELIMIT, CUE_ENOMEM. */
 CUE_API int cue_channel_fd(cue_channel *ch);
 
 /* Gives a received message back: its bytes, and its block unless that was moved out. It is empty afterwards; all zero is fine. */
