@@ -1,0 +1,458 @@
+/* What is cut in queues and streams: sending, receiving, loans, ends that change hands, what a dead receiver had in hand on its way to
+ * another one, and to the dead letters. */
+#include "crash.h"
+
+#include <cuelight/channel.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MEDIUM = 4 << 20, NOTE = 5, LAST = 99, BLOCK = 5000 };
+
+#define QUEUE "lane?kind=queue&depth=16"
+#define AGAIN "lane?kind=queue&depth=16&redeliver=9"
+#define ONCE "lane?kind=queue&depth=16&redeliver=1&dead=letters"
+#define DROPS "lane?kind=queue&depth=2&full=drop-old"
+#define STREAM "lane?kind=stream&depth=16"
+
+static int channel_open(const char *pool, const char *lane, unsigned how, cue_channel **out)
+{
+    char url[160];
+    snprintf(url, sizeof url, "shm://%s/%s", pool, lane);
+    return cue_channel_open(url, how, NULL, out);
+}
+
+static cue_channel *open_in_victim(struct victim *me, const char *lane, unsigned how)
+{
+    cue_channel *ch;
+    CUE_MUST(channel_open(me->pool_name, lane, how, &ch));
+    me->other[0] = ch;
+    return ch;
+}
+
+static cue_channel *open_on_stage(struct stage *stage, int which, const char *lane, unsigned how)
+{
+    cue_channel *ch = NULL;
+    int status = channel_open(stage->pool_name, lane, how, &ch);
+    must_be(status, 0, "cue_channel_open");
+    if (status)
+        exit(1);
+    stage->other[which] = ch;
+    return ch;
+}
+
+static void close_on_stage(struct stage *stage, int which)
+{
+    MUST(cue_channel_close(stage->other[which]));
+    stage->other[which] = NULL;
+}
+
+static int number_block(cue_pool *pool, uint64_t number, cue_block *b)
+{
+    int status = cue_block_alloc(pool, BLOCK, &(cue_block_opts){ .type = NOTE }, b);
+    if (status)
+        return status;
+    fill(b, (unsigned)number);
+    memcpy(b->data, &number, sizeof number);
+    return 0;
+}
+
+/* A number in the bytes, and perhaps a block that is filled with it. */
+static int send_with(cue_channel *ch, uint64_t number, bool bytes, cue_block *b)
+{
+    cue_msg m = { .type = NOTE, .data = bytes ? &number : NULL, .size = bytes ? sizeof number : 0, .move = b };
+    return cue_channel_send(ch, &m, CUE_NOW);
+}
+
+static int send_number(cue_channel *ch, uint64_t number, bool block)
+{
+    cue_block b = { 0 };
+    int status = block ? number_block(cue_channel_pool(ch), number, &b) : 0;
+    return status ? status : send_with(ch, number, true, block ? &b : NULL);
+}
+
+/* The number of a message; 0: nothing is there. Says it if anything of it is wrong. */
+static uint64_t take_number(cue_channel *ch, uint32_t *again)
+{
+    cue_msg m;
+    uint64_t number = 0;
+    int status = cue_channel_recv(ch, &m, CUE_NOW);
+    if (status == CUE_EEMPTY)
+        return 0;
+    must_be(status, 0, "cue_channel_recv");
+    if (status)
+        return 0;
+    if (m.data && m.size >= sizeof number)
+        memcpy(&number, m.data, sizeof number);
+    bool whole = !m.block.data || m.block.size == BLOCK || m.block.size == 64;
+    for (size_t i = sizeof number; m.block.data && i < m.block.size && whole; i++)
+        whole = ((unsigned char *)m.block.data)[i] == (unsigned char)(i * 7 + (unsigned)number);
+    if (!whole || number == 0 || m.status)
+        wrong("message %llu of %zu bytes came with status %d and a block of %zu bytes", (unsigned long long)number, m.size, m.status,
+              m.block.size);
+    if (again)
+        *again = m.redelivered;
+    cue_msg_release(&m);
+    return number;
+}
+
+/* ---- send ---- */
+
+static void queue_here(struct stage *stage)
+{
+    open_on_stage(stage, 0, QUEUE, CUE_RECV | CUE_SEND);
+}
+static void again_here(struct stage *stage)
+{
+    open_on_stage(stage, 0, AGAIN, CUE_RECV | CUE_SEND);
+}
+static void stream_here(struct stage *stage)
+{
+    open_on_stage(stage, 0, STREAM, CUE_RECV);
+}
+static void sender_with_block(struct victim *me)
+{
+    open_in_victim(me, "lane", CUE_SEND);
+    CUE_MUST(number_block(me->pool, 7, &me->block[0]));
+}
+static void sender(struct victim *me)
+{
+    open_in_victim(me, "lane", CUE_SEND);
+}
+static void send_bytes(struct victim *me)
+{
+    CUE_MUST(send_number(me->other[0], 7, false));
+}
+static void send_block(struct victim *me)
+{
+    CUE_MUST(send_with(me->other[0], 7, false, &me->block[0]));
+}
+static void send_both(struct victim *me)
+{
+    CUE_MUST(send_with(me->other[0], 7, true, &me->block[0]));
+}
+static void send_three(struct victim *me)
+{
+    uint64_t number[3] = { 7, 8, 9 };
+    cue_msg m[3];
+    for (int i = 0; i < 3; i++)
+        m[i] = (cue_msg){ .type = NOTE, .data = &number[i], .size = sizeof number[i] };
+    if (cue_channel_send_many(me->other[0], m, 3, CUE_NOW) != 3)
+        abort();
+}
+static void send_loan(struct victim *me)
+{
+    cue_block loan;
+    uint64_t number = 7;
+    CUE_MUST(cue_channel_reserve(me->other[0], 100, NOTE, CUE_NOW, &loan));
+    for (size_t i = sizeof number; i < 64; i++)
+        ((unsigned char *)loan.data)[i] = (unsigned char)(i * 7 + (unsigned)number);
+    memcpy(loan.data, &number, sizeof number);
+    CUE_MUST(cue_channel_commit(me->other[0], &loan, 64, CUE_NOW));
+}
+static void open_and_send(struct victim *me)
+{
+    sender(me);
+    send_bytes(me);
+}
+
+/* 7 came, or it did not. */
+static int came(struct stage *stage)
+{
+    uint64_t got = take_number(stage->other[0], NULL);
+    if (got && got != 7)
+        wrong("message %llu came that nobody sent", (unsigned long long)got);
+    if (take_number(stage->other[0], NULL))
+        wrong("a message came twice");
+    return got == 7;
+}
+static int queue_came(struct stage *stage)
+{
+    int took_effect = came(stage);
+    MUST(send_number(stage->other[0], LAST, false));
+    if (take_number(stage->other[0], NULL) != LAST)
+        wrong("the lane does not work any more");
+    close_on_stage(stage, 0);
+    return took_effect;
+}
+/* Each message of a batch is a push of its own: as many as went, in order, and no more. */
+static int some_came(struct stage *stage)
+{
+    uint64_t number = 7, got;
+    while ((got = take_number(stage->other[0], NULL)) == number)
+        number++;
+    if (got || number > 10)
+        wrong("message %llu came instead of %llu", (unsigned long long)got, (unsigned long long)number);
+    close_on_stage(stage, 0);
+    return -1;
+}
+/* The victim's end is free after its death, and another sender goes on. */
+static int stream_goes_on(struct stage *stage)
+{
+    if (stage->killed) {
+        cue_channel *out = open_on_stage(stage, 1, STREAM, CUE_SEND);
+        for (uint64_t n = 1; n <= 20; n++) {
+            MUST(send_number(out, LAST, false));
+            if (take_number(stage->other[0], NULL) != LAST)
+                wrong("the stream does not work any more");
+        }
+        close_on_stage(stage, 1);
+    }
+    close_on_stage(stage, 0);
+    return -1;
+}
+static int stream_came(struct stage *stage)
+{
+    int took_effect = came(stage);
+    stream_goes_on(stage);
+    return took_effect;
+}
+static int stream_some_came(struct stage *stage)
+{
+    uint64_t number = 7, got;
+    while ((got = take_number(stage->other[0], NULL)) == number)
+        number++;
+    if (got || number > 10)
+        wrong("message %llu came instead of %llu", (unsigned long long)got, (unsigned long long)number);
+    return stream_goes_on(stage);
+}
+
+/* ---- drop-old: the sender takes the oldest itself ---- */
+
+static void full_of_two(struct stage *stage)
+{
+    cue_channel *ch = open_on_stage(stage, 0, DROPS, CUE_RECV | CUE_SEND);
+    MUST(send_number(ch, 1, true));
+    MUST(send_number(ch, 2, true));
+}
+static int two_of_three(struct stage *stage)
+{
+    uint64_t first = take_number(stage->other[0], NULL), second = take_number(stage->other[0], NULL), third = take_number(stage->other[0], NULL);
+    bool before = first == 1 && second == 2, between = first == 2 && second == 0, after = first == 2 && second == 7;
+    if (third || (!before && !between && !after))
+        wrong("messages %llu, %llu, %llu came", (unsigned long long)first, (unsigned long long)second, (unsigned long long)third);
+    close_on_stage(stage, 0);
+    return after;
+}
+
+/* ---- receive ---- */
+
+static void send_four(struct stage *stage, const char *lane, bool stays)
+{
+    cue_channel *ch = open_on_stage(stage, 0, lane, CUE_SEND);
+    for (uint64_t n = 1; n <= 4; n++)
+        MUST(send_number(ch, n, n % 2));
+    if (!stays)
+        close_on_stage(stage, 0);
+}
+static void queue_four(struct stage *stage)
+{
+    send_four(stage, QUEUE, false);
+}
+static void again_four(struct stage *stage)
+{
+    send_four(stage, AGAIN, false);
+}
+static void stream_four(struct stage *stage)
+{
+    send_four(stage, STREAM, false);
+}
+static void queue_receiver(struct victim *me)
+{
+    open_in_victim(me, "lane", CUE_RECV);
+}
+static void receive_two(struct victim *me)
+{
+    cue_msg m;
+    for (int i = 0; i < 2; i++) {
+        if (cue_channel_recv(me->other[0], &m, CUE_NOW) < 0)
+            abort();
+        cue_msg_release(&m);
+    }
+}
+static void receive_batch(struct victim *me)
+{
+    cue_msg m[3];
+    if (cue_channel_recv_many(me->other[0], m, 3, CUE_NOW) != 3)
+        abort();
+    for (int i = 0; i < 3; i++)
+        cue_msg_release(&m[i]);
+}
+static void open_and_receive(struct victim *me)
+{
+    queue_receiver(me);
+    receive_two(me);
+}
+/* The rest comes, in order. `from`: the last that may be missing in front. */
+static int rest_came(struct stage *stage, const char *lane)
+{
+    cue_channel *ch = open_on_stage(stage, 0, lane, CUE_RECV | CUE_SEND);
+    uint64_t first = take_number(ch, NULL), next = first;
+    while (next && next < 4) {
+        uint64_t got = take_number(ch, NULL);
+        if (got != next + 1)
+            wrong("message %llu came after %llu", (unsigned long long)got, (unsigned long long)next);
+        next = got;
+    }
+    MUST(send_number(ch, LAST, false));
+    if (take_number(ch, NULL) != LAST)
+        wrong("the lane does not work any more");
+    close_on_stage(stage, 0);
+    return first == 1 ? 0 : first ? 1 : -1;
+}
+static int queue_rest(struct stage *stage)
+{
+    return rest_came(stage, QUEUE);
+}
+static int stream_rest(struct stage *stage)
+{
+    return rest_came(stage, STREAM);
+}
+
+/* With redeliver: all four come, but those that were released; what was in hand is marked. */
+static int again_rest(struct stage *stage)
+{
+    cue_channel *ch = open_on_stage(stage, 0, AGAIN, CUE_RECV | CUE_SEND);
+    uint64_t next = 0, got;
+    uint32_t again;
+    int released = 0;
+    while ((got = take_number(ch, &again))) {
+        if (next == 0)
+            released = (int)got - 1;
+        else if (got != next + 1)
+            wrong("message %llu came after %llu", (unsigned long long)got, (unsigned long long)next);
+        if (again > 1 || (again && !stage->killed))
+            wrong("message %llu came for the %u. time", (unsigned long long)got, again + 1);
+        next = got;
+    }
+    if (next != 4 || released > 2)
+        wrong("message %llu is the last", (unsigned long long)next);
+    close_on_stage(stage, 0);
+    return -1;
+}
+
+/* ---- what a dead receiver had in hand ---- */
+
+static void take_three_and_stay(struct victim *me)
+{
+    cue_msg m[3];
+    open_in_victim(me, "lane", CUE_RECV);
+    if (cue_channel_recv_many(me->other[0], m, 3, CUE_NOW) != 3)
+        abort();
+}
+static void dead_with_three(struct stage *stage)
+{
+    leave_dead(stage, "_three");
+}
+static void reap_it(struct victim *me)
+{
+    if (pool_reap(me->pool) != 1)
+        abort();
+}
+/* All four, the first three marked. */
+static int four_came(struct stage *stage)
+{
+    cue_channel *ch = open_on_stage(stage, 0, AGAIN, CUE_RECV | CUE_SEND);
+    uint32_t again;
+    for (uint64_t n = 1; n <= 4; n++) {
+        uint64_t got = take_number(ch, &again);
+        if (got != n || (n < 4 && again < 1) || (n == 4 && again))
+            wrong("message %llu came instead of %llu, for the %u. time", (unsigned long long)got, (unsigned long long)n, again + 1);
+    }
+    if (take_number(ch, NULL))
+        wrong("a message came twice");
+    close_on_stage(stage, 0);
+    return -1;
+}
+static void three_in_limbo(struct stage *stage)
+{
+    again_four(stage);
+    dead_with_three(stage);
+    if (pool_reap(stage->pool) != 1)
+        wrong("nobody was reaped");
+}
+static void hold_two(struct victim *me)
+{
+    cue_msg m;
+    for (int i = 0; i < 2; i++)
+        if (cue_channel_recv(me->other[0], &m, CUE_NOW) < 0)
+            abort();
+}
+static void again_receiver(struct victim *me)
+{
+    open_in_victim(me, AGAIN, CUE_RECV);
+}
+
+/* ---- dead letters: one message that has killed two receivers ---- */
+
+static void take_one_and_stay(struct victim *me)
+{
+    cue_msg m;
+    open_in_victim(me, ONCE, CUE_RECV);
+    if (cue_channel_recv(me->other[0], &m, CUE_NOW) < 0)
+        abort();
+}
+static void deadly(struct stage *stage)
+{
+    cue_channel *ch = open_on_stage(stage, 0, ONCE, CUE_SEND);
+    MUST(send_number(ch, 7, true));
+    for (int i = 0; i < 2; i++) {
+        leave_dead(stage, "_one");
+        pool_reap(stage->pool);
+    }
+    MUST(send_number(ch, LAST, false));
+    close_on_stage(stage, 0);
+}
+static void once_receiver(struct victim *me)
+{
+    open_in_victim(me, ONCE, CUE_RECV);
+}
+static void receive_last(struct victim *me)
+{
+    cue_msg m;
+    if (cue_channel_recv(me->other[0], &m, CUE_NOW) < 0 || *(const uint64_t *)m.data != LAST)
+        abort();
+    cue_msg_release(&m);
+}
+/* 7 is with the letters, now or after the next receive; LAST came, or comes. */
+static int letter_came(struct stage *stage)
+{
+    cue_channel *ch = open_on_stage(stage, 0, ONCE, CUE_RECV), *letters = open_on_stage(stage, 1, "letters", CUE_RECV);
+    uint64_t got = take_number(ch, NULL);
+    uint32_t died = 0;
+    if (got != LAST && got != 0)
+        wrong("message %llu came", (unsigned long long)got);
+    if (take_number(letters, &died) != 7 || died < 2)
+        wrong("the letter did not come, or as one that %u died of", died);
+    if (take_number(letters, NULL) || take_number(ch, NULL))
+        wrong("a message came twice");
+    close_on_stage(stage, 1);
+    close_on_stage(stage, 0);
+    return -1;
+}
+
+const struct op ops_ring[] = {
+    { .name = "queue_send_bytes", .size = MEDIUM, .setup = queue_here, .prepare = sender, .act = send_bytes, .verify = queue_came },
+    { .name = "queue_send_block", .size = MEDIUM, .setup = queue_here, .prepare = sender_with_block, .act = send_block, .verify = queue_came },
+    { .name = "queue_send_many", .size = MEDIUM, .setup = queue_here, .prepare = sender, .act = send_three, .verify = some_came },
+    { .name = "queue_send_lent", .size = MEDIUM, .setup = again_here, .prepare = sender_with_block, .act = send_both, .verify = queue_came },
+    { .name = "queue_drop_old", .size = MEDIUM, .setup = full_of_two, .prepare = sender_with_block, .act = send_both, .verify = two_of_three },
+    { .name = "queue_receive", .size = MEDIUM, .setup = queue_four, .prepare = queue_receiver, .act = receive_two, .verify = queue_rest },
+    { .name = "queue_receive_many", .size = MEDIUM, .setup = queue_four, .prepare = queue_receiver, .act = receive_batch, .verify = queue_rest },
+    { .name = "queue_receive_lent", .size = MEDIUM, .setup = again_four, .prepare = queue_receiver, .act = receive_two, .verify = again_rest },
+    { .name = "queue_give_back", .size = MEDIUM, .setup = again_four, .between = dead_with_three, .act = reap_it, .verify = four_came },
+    { .name = "queue_give_again", .size = MEDIUM, .setup = three_in_limbo, .prepare = again_receiver, .act = hold_two, .verify = four_came },
+    { .name = "queue_bury", .size = MEDIUM, .setup = deadly, .prepare = once_receiver, .act = receive_last, .verify = letter_came },
+    { .name = "stream_send_bytes", .size = MEDIUM, .setup = stream_here, .prepare = sender, .act = send_bytes, .verify = stream_came },
+    { .name = "stream_send_block", .size = MEDIUM, .setup = stream_here, .prepare = sender_with_block, .act = send_block, .verify = stream_came },
+    { .name = "stream_send_many", .size = MEDIUM, .setup = stream_here, .prepare = sender, .act = send_three, .verify = stream_some_came },
+    { .name = "stream_loan", .size = MEDIUM, .setup = stream_here, .prepare = sender, .act = send_loan, .verify = stream_came },
+    { .name = "stream_open_send", .size = MEDIUM, .setup = stream_here, .act = open_and_send, .verify = stream_came },
+    { .name = "stream_receive", .size = MEDIUM, .setup = stream_four, .prepare = queue_receiver, .act = receive_two, .verify = stream_rest },
+    { .name = "stream_receive_many", .size = MEDIUM, .setup = stream_four, .prepare = queue_receiver, .act = receive_batch, .verify = stream_rest },
+    { .name = "stream_take_over", .size = MEDIUM, .setup = stream_four, .act = open_and_receive, .verify = stream_rest },
+    { .name = "_three", .size = MEDIUM, .prepare = take_three_and_stay, .act = reap_it },
+    { .name = "_one", .size = MEDIUM, .prepare = take_one_and_stay, .act = reap_it },
+    { 0 },
+};
