@@ -3,14 +3,14 @@
 #   make             builds the release preset in build/release
 #   make demo        the wordcount job (examples/wordcount) [INPUT=dir] [KILL=1]
 #   make check       all tests; the last line counts them
-#   make bench       every figure [ONLY=prefix] [QUICK=1]
+#   make bench       every figure [ONLY=prefix] [QUICK=1]; make growth: the pool's with 10^2, 10^4 and 10^6 live blocks, as a plot
 #   make crash       every crash point; make torture MINUTES=n: random kills for a while; make models: all the models
 #   make install     [PREFIX=/usr/local] [DESTDIR=]
 #   make setup       installs what is missing (Debian packages, a virtual environment in build/venv)
 #   make format, make clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build setup demo check bench crash torture models install format clean
+.PHONY: build setup demo check bench growth crash torture models install format clean
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -42,6 +42,12 @@ bench:
 	$(MAKE) --no-print-directory build
 	cmake/setup python
 	bench/run
+
+growth:
+	cmake/setup bench
+	$(MAKE) --no-print-directory build
+	cmake/setup python
+	$(PYTHON) bench/growth.py
 
 crash: build
 	tests/crash/run --all

@@ -6,7 +6,7 @@
 
 #include <stdatomic.h>
 
-enum { PAIRS_BATCH = 64, PAIRS_PROCESSES = 2, PAIRS_RING = 256 };
+enum { PAIRS_BATCH = 64, PAIRS_PROCESSES = 4, PAIRS_RING = 256 };
 
 /* Runs `pair` until the round is over: nanoseconds a pair. The clock is read once a batch. */
 #define PAIRS_LOOP(b, pair, figure)                                                                                                        \
@@ -26,23 +26,37 @@ enum { PAIRS_BATCH = 64, PAIRS_PROCESSES = 2, PAIRS_RING = 256 };
 #define PAIRS(b, pair) PAIRS_LOOP(b, pair, PAIRS_NS_EACH)
 #define PAIRS_RATE(b, pair) PAIRS_LOOP(b, pair, PAIRS_PER_SECOND)
 
-/* The sum of what two processes do at a time. */
-static inline void pairs_of_helpers(struct bench *b, long arg)
+/* The sum of what so many processes do at a time. */
+static inline void pairs_of_helpers(struct bench *b, unsigned processes)
 {
-    (void)arg;
     struct helper *h[PAIRS_PROCESSES];
-    for (unsigned i = 0; i < PAIRS_PROCESSES; i++)
+    for (unsigned i = 0; i < processes; i++)
         h[i] = bench_helper(b, i);
     while (bench_next(b)) {
         double sum = 0;
-        for (int i = 0; i < PAIRS_PROCESSES; i++)
+        for (unsigned i = 0; i < processes; i++)
             helper_go(h[i], bench_seconds(b));
-        for (int i = 0; i < PAIRS_PROCESSES; i++)
+        for (unsigned i = 0; i < processes; i++)
             sum += helper_figure(h[i]);
         bench_figure(b, sum);
     }
-    for (int i = 0; i < PAIRS_PROCESSES; i++)
+    for (unsigned i = 0; i < processes; i++)
         helper_end(h[i]);
+}
+static inline void pairs_of_one(struct bench *b, long arg)
+{
+    (void)arg;
+    pairs_of_helpers(b, 1);
+}
+static inline void pairs_of_two(struct bench *b, long arg)
+{
+    (void)arg;
+    pairs_of_helpers(b, 2);
+}
+static inline void pairs_of_four(struct bench *b, long arg)
+{
+    (void)arg;
+    pairs_of_helpers(b, 4);
 }
 
 /* From one thread to another: a ring whose slots carry their own flag. */

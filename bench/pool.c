@@ -8,7 +8,9 @@
 
 #include <cuelight/pool.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define KIB(n) ((uint64_t)(n) << 10)
@@ -81,6 +83,101 @@ static void remote(struct bench *b, long bytes)
         pairs_give(&ring, PAIRS_END);
         pthread_join(thread, NULL);
         bench_figure(b, ticks_ns(ticks_now() - begin) / (double)n);
+    }
+    cue_pool_close(pool);
+}
+
+/* What a free costs by itself: of a batch that this thread allocated, or that another one did on another CPU. The handles are
+ * copied before the clock starts: how they came is their sender's business. */
+enum { FREES = 512 };
+struct frees {
+    cue_block blocks[FREES];
+    uint64_t ticks; /* that the last batch took */
+    _Alignas(64) _Atomic uint32_t turn; /* odd: the other thread's; FREES_END: it ends */
+    struct bench *b;
+    bool echo; /* the other thread frees nothing: the turn comes back at once */
+};
+#define FREES_END UINT32_MAX
+
+static void free_batch(struct frees *f)
+{
+    static cue_block mine[FREES];
+    memcpy(mine, f->blocks, sizeof mine);
+    uint64_t begin = ticks_now();
+    for (int i = 0; i < FREES; i++)
+        cue_block_free(&mine[i]);
+    f->ticks = ticks_now() - begin;
+}
+
+static void *frees_elsewhere(void *arg)
+{
+    struct frees *f = arg;
+    bench_pin(f->b, 1);
+    for (uint32_t turn = 1;; turn += 2) {
+        uint32_t now;
+        while ((now = atomic_load_explicit(&f->turn, memory_order_acquire)) != turn && now != FREES_END) /* pairs with: frees */
+            bench_relax();
+        if (now == FREES_END)
+            return NULL;
+        if (!f->echo)
+            free_batch(f);
+        atomic_store_explicit(&f->turn, turn + 1, memory_order_release); /* pairs with: frees */
+    }
+}
+
+static void elsewhere_turn(struct frees *f)
+{
+    uint32_t turn = atomic_load_explicit(&f->turn, memory_order_relaxed) + 1; /* only we raise it now */
+    atomic_store_explicit(&f->turn, turn, memory_order_release);              /* pairs with: frees_elsewhere */
+    while (atomic_load_explicit(&f->turn, memory_order_acquire) == turn)
+        bench_relax();
+}
+
+/* Nanoseconds a free. */
+static double frees_round(struct frees *f, cue_pool *pool, bool elsewhere, double seconds)
+{
+    uint64_t ticks = 0, batches = 0, begin = ticks_now();
+    for (; ticks_ns(ticks_now() - begin) < seconds * 1e9; batches++) {
+        for (int i = 0; i < FREES; i++)
+            if (cue_block_alloc(pool, 64, NULL, &f->blocks[i]))
+                bench_fail("alloc: %s", cue_trail());
+        if (elsewhere)
+            elsewhere_turn(f);
+        else
+            free_batch(f);
+        ticks += f->ticks;
+    }
+    return ticks_ns(ticks) / FREES / (double)batches;
+}
+
+/* Half of the way there and back of the line that `turn` is in. */
+static double line_exchange(struct frees *f, double seconds)
+{
+    uint64_t begin = ticks_now(), trips = 0;
+    for (; trips % 64 || ticks_ns(ticks_now() - begin) < seconds * 1e9; trips++)
+        elsewhere_turn(f);
+    return ticks_ns(ticks_now() - begin) / (double)trips / 2;
+}
+
+enum { FREE_OWN, FREE_REMOTE, FREE_BOUND }; /* bound: what a remote free may cost: two own ones and the exchange of a line */
+
+static void frees(struct bench *b, long kind)
+{
+    static struct frees f;
+    pthread_t thread;
+    bool elsewhere = kind != FREE_OWN;
+    f.b = b;
+    f.echo = kind == FREE_BOUND;
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(64), 0);
+    if (elsewhere)
+        pthread_create(&thread, NULL, frees_elsewhere, &f);
+    while (bench_next(b))
+        bench_figure(b, kind == FREE_BOUND ? 2 * frees_round(&f, pool, false, bench_seconds(b) / 2) + line_exchange(&f, bench_seconds(b) / 2)
+                                           : frees_round(&f, pool, elsewhere, bench_seconds(b)));
+    if (elsewhere) {
+        atomic_store_explicit(&f.turn, FREES_END, memory_order_release); /* pairs with: frees_elsewhere */
+        pthread_join(thread, NULL);
     }
     cue_pool_close(pool);
 }
@@ -158,6 +255,17 @@ static void find_id(struct bench *b, long n)
     cue_pool_destroy(pool);
 }
 
+/* With so many live blocks beside it. */
+static void pair_among(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(1024), (uint64_t)n);
+    free(publish_many(pool, (uint64_t)n, false));
+    while (bench_next(b))
+        PAIRS(b, PAIR(pool, 64));
+    cue_pool_destroy(pool);
+}
+
 static void find_type_id(struct bench *b, long n)
 {
     bench_pin(b, 0);
@@ -188,7 +296,7 @@ static void find_name(struct bench *b, long n)
 static void iterate(struct bench *b, long n)
 {
     bench_pin(b, 0);
-    cue_pool *pool = open_pool(b, MIB(64), (uint64_t)n);
+    cue_pool *pool = open_pool(b, MIB(n > MANY ? 1024 : 64), (uint64_t)n);
     free(publish_many(pool, (uint64_t)n, false));
     while (bench_next(b)) {
         uint64_t begin = ticks_now(), end = bench_end(b), walks = 0, now;
@@ -290,15 +398,53 @@ static void overhead(struct bench *b, long n)
     }
 }
 
+/* What a small block takes beyond its own bytes. */
+static void overhead_small(struct bench *b, long bytes)
+{
+    while (bench_next(b)) {
+        cue_pool *pool = open_pool(b, MIB(256), 0);
+        cue_block block;
+        double before = memory_taken(pool);
+        for (long i = 0; i < MANY; i++)
+            CUE_MUST(cue_block_alloc(pool, (size_t)bytes, NULL, &block));
+        bench_figure(b, (memory_taken(pool) - before) / MANY - (double)bytes);
+        cue_pool_destroy(pool);
+    }
+}
+
+/* The same with few, some and many live blocks: bench/growth.py. */
+#define AMONG(n)                                                                                                                           \
+    { "among.pair." #n, pair_among, NULL, n }, { "among.id." #n, find_id, NULL, n }, { "among.type_id." #n, find_type_id, NULL, n },       \
+        { "among.iterate." #n, iterate, NULL, n }, { "among.recover." #n, recover, hold_or_die, n }
+
 static const struct bench_case cases[] = {
-    { "pair.64", pair, NULL, 64 },          { "pair.512", pair, NULL, 512 },
-    { "pair.4k", pair, NULL, 4096 },        { "pair.64k", pair, NULL, 65536 },
-    { "pair.1m", pair, NULL, 1 << 20 },     { "pair.64.2procs", pairs_of_helpers, pair_helper, 64 },
-    { "pair.remote", remote, NULL, 64 },    { "lease", lease, NULL, 1000 },
-    { "find.id", find_id, NULL, MILLION },  { "find.type_id", find_type_id, NULL, MILLION },
-    { "find.name", find_name, NULL, MANY }, { "iterate.100k", iterate, NULL, MANY },
-    { "open", open_close, hold_or_die, 0 }, { "recover.100k", recover, hold_or_die, MANY },
-    { "empty.1g", empty, NULL, 1 << 30 },   { "overhead.4k", overhead, NULL, 32768 },
+    { "pair.64", pair, NULL, 64 },
+    { "pair.512", pair, NULL, 512 },
+    { "pair.4k", pair, NULL, 4096 },
+    { "pair.64k", pair, NULL, 65536 },
+    { "pair.1m", pair, NULL, 1 << 20 },
+    { "pair.64.1proc", pairs_of_one, pair_helper, 64 },
+    { "pair.64.2procs", pairs_of_two, pair_helper, 64 },
+    { "pair.64.4procs", pairs_of_four, pair_helper, 64 },
+    { "pair.remote", remote, NULL, 64 },
+    { "free.own", frees, NULL, FREE_OWN },
+    { "free.remote", frees, NULL, FREE_REMOTE },
+    { "free.bound", frees, NULL, FREE_BOUND },
+    { "lease", lease, NULL, 1000 },
+    { "find.id", find_id, NULL, MILLION },
+    { "find.id.warm", find_id, NULL, 1000 },
+    { "find.type_id", find_type_id, NULL, MILLION },
+    { "find.type_id.warm", find_type_id, NULL, 1000 },
+    { "find.name", find_name, NULL, MANY },
+    { "iterate.100k", iterate, NULL, MANY },
+    { "open", open_close, hold_or_die, 0 },
+    { "recover.100k", recover, hold_or_die, MANY },
+    { "empty.1g", empty, NULL, 1 << 30 },
+    { "overhead.4k", overhead, NULL, 32768 },
+    { "overhead.64", overhead_small, NULL, 64 },
+    AMONG(100),
+    AMONG(10000),
+    AMONG(1000000),
 };
 
 int main(int argc, char **argv)
