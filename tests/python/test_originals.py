@@ -17,7 +17,7 @@ import pytest
 from cuelight import npio, npshm, shmutils
 
 HOME = Path(__file__).resolve().parents[2] / "build/originals"
-PINNED = {"cdxcore": "cdxcore==0.1.96", "gridr": "gridr==0.7.0"}
+PINNED = {"cdxcore": "cdxcore==0.1.96", "gridr": "gridr==0.7.0", "mpmetrics": "mpmetrics==0.1.0", "dragonhpc": "dragonhpc==0.15.0"}
 
 pytestmark = [pytest.mark.seconds(240), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -127,3 +127,95 @@ def test_shmutils_and_gridr_exchange_arrays(name):
     theirs.load()
     assert theirs.array.tolist() == [2.0] * 5
     shmutils.SharedMemoryArray.clear_buffers([name + "-t"])
+
+
+# What a program sees of managed memory, line by line; run with Dragon (without its runtime) and with ours.
+TRANSCRIPT = """
+import pickle, sys
+from PACKAGE.managed_memory import *
+from PACKAGE.managed_memory import AllocType, DRAGON_MEMORY_DEFAULT_TIMEOUT
+
+def show(label, call):
+    try:
+        print(label, call())
+    except Exception as error:
+        expected = [c.__name__ for c in type(error).__mro__ if c.__name__.startswith("Dragon") or c.__module__ == "builtins"]
+        dragon = [c for c in expected if c.startswith("Dragon") and c not in ("DragonAllocationDestroyed", "DragonObjectDestroyed")]
+        print(label, "raises", dragon or expected[0])
+
+pool = MemoryPool(32768, sys.argv[1], 17)
+show("size", lambda: (pool.size, pool.muid, pool.rt_uid, pool.is_local, pool.max_allocations, pool.num_block_sizes, pool.free_blocks))
+a = pool.alloc(10000)
+show("used", lambda: (pool.free_space, pool.utilization, pool.current_allocations, pool.max_used_allocations, pool.free_blocks))
+b = pool.alloc(5, AllocType.CHANNEL)
+rows = pool.get_allocations()
+show("rows", lambda: (rows.num_allocs, rows.alloc_type(0), rows.alloc_id(0) == a.id, rows.alloc_type(1).name))
+show("index", lambda: rows.alloc_type(99))
+show("exists", lambda: pool.allocation_exists(a.id))
+show("by id", lambda: pool.alloc_from_id(a.id).size)
+show("no such id", lambda: pool.alloc_from_id(12345))
+for size in (-1, 1.5, "x", 1 << 62, 1 << 64, 32768):
+    show(f"alloc {size}", lambda: pool.alloc(size))
+for size, timeout in ((0, None), (10, -1), (10, "x"), (30000, 0), (30000, 0.05), (70000, 0.05), (5.5, None)):
+    show(f"blocking {size} {timeout}", lambda: pool.alloc_blocking(size, timeout=timeout))
+show("nothing", lambda: pool.alloc(0).size)
+text = pool.serialize()
+show("bytes", lambda: (type(text), int.from_bytes(text[:8], "little"), MemoryPool.serialized_uid_fname(text)))
+show("attach nothing", lambda: MemoryPool.attach(b""))
+show("attach junk", lambda: MemoryPool.attach(b"x" * 50))
+show("attach str", lambda: MemoryPool.attach("x"))
+a.get_memview()[:5] = b"hello"
+c = MemoryAlloc.attach(a.serialize())
+show("uid", lambda: int.from_bytes(a.serialize()[8:16], "little"))
+show("same", lambda: (c.is_the_same_as(a), c == a, c == 5, hash(c) == hash(a), c.is_the_same_as(b)))
+view = a.get_memview()
+show("view", lambda: (len(view), view.format, view.readonly, bytes(view[:5])))
+show("clone", lambda: [(k.size, bytes(k.get_memview()[:3]), k.id == a.id) for k in (a.clone(2), a.clone(2, 2), a.clone(offset=1))])
+show("clone far", lambda: a.clone(20000))
+show("clone below", lambda: a.clone(-1))
+show("clear", lambda: (a.clear(1, 3), bytes(a.get_memview()[:6])))
+show("pickle", lambda: (pickle.loads(pickle.dumps(a)).size, pickle.loads(pickle.dumps(pool)).size))
+show("from bytes", lambda: pool.alloc_from_bytes(b"abc").size)
+show("from str", lambda: pool.alloc_from_bytes("x"))
+show("detach", lambda: c.detach())
+for call in ("get_memview", "serialize", "free", "clone"):
+    show(f"after detach {call}", lambda: getattr(c, call)())
+show("size after", lambda: c.size)
+freed = a.serialize()
+show("free", lambda: a.free())
+for call in ("free", "get_memview", "serialize"):
+    show(f"after free {call}", lambda: getattr(a, call)())
+show("attach freed", lambda: MemoryAlloc.attach(freed))
+for wrong in (pickle.dumps([1]), b"x" * 40, "x", 5, None):
+    show(f"attach {wrong}", lambda: MemoryAlloc.attach(wrong))
+again = MemoryPool.attach(text)
+show("detach", lambda: (again.detach(serialize=True), again.serialize() == text, again.detach()))
+show("exists already", lambda: MemoryPool(32768, sys.argv[1], 18))
+show("destroy", lambda: (pool.destroy(), pool.serialize() == text))
+show("destroyed", lambda: pool.alloc(5))
+show("destroyed twice", lambda: pool.destroy())
+show("attach destroyed", lambda: MemoryPool.attach(text))
+for arguments in ((-1, "n", 1), (1.5, "n", 1), (32768, 5, 1), (32768, "n", 1.0), (32768, "n", 1 << 64), (32768, "n", -1), (32768, "n"),
+                  (32768, "", 1), (32768, "n" * 4096, 1), (0, "n", 1), (32, "n", 1), (32768, "n", 1, None, 8), (32768, "n", 1, 5)):
+    show(f"pool {str(arguments)[:40]}", lambda: MemoryPool(*arguments))
+for arguments in ((1000, 0, None), (40000, (1 << 64) - 1, None), (4096, 1, 100)):
+    other = MemoryPool(arguments[0], sys.argv[1], arguments[1], None, arguments[2])
+    show("other", lambda: (other.size, other.muid, other.max_allocations, other.num_block_sizes, other.free_blocks))
+    other.destroy()
+show("default", lambda: DRAGON_MEMORY_DEFAULT_TIMEOUT)
+"""
+
+
+def test_programs_see_the_same_of_managed_memory_as_with_dragon():
+    name = f"cueorig{os.getpid()}"
+    theirs = ask("dragonhpc", TRANSCRIPT.replace("PACKAGE", "dragon"), name).splitlines()
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TRANSCRIPT.replace("PACKAGE", "cuelight"), name],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == theirs
+    assert len(theirs) > 70

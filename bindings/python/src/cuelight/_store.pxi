@@ -129,6 +129,8 @@ cdef class Store:
     cdef uint64_t start  # the space that `at` shows
     cdef char *at
     cdef uint64_t size
+    cdef uint64_t entries # as they were when they were found to fit into the size
+    cdef uint64_t slots
     cdef Region region
 
     def __init__(self, heap, mem, bint ordered):
@@ -163,6 +165,8 @@ cdef class Store:
         if start != self.start:
             self.look(start)
         head = self.head()
+        if head.entries != self.entries or head.slots != self.slots: # the same memory, used again
+            self.look(start)
         if head.intent != 0:
             self.finish_removal()
         return 1
@@ -175,14 +179,14 @@ cdef class Store:
             self.damaged()
         region = self.heap.mapped(start, sizeof(space_header))
         head = <space_header *>(region.base + start)
-        cdef uint64_t size = head.size
-        if head.magic != self.magic or size > MOST or head.entries > size or head.slots > size:
+        cdef uint64_t size = head.size, entries = head.entries, slots = head.slots
+        if head.magic != self.magic or size > MOST or entries > size or slots > size:
             self.damaged()
-        if self.fixed(head.entries, head.slots) > size or (self.magic == SPACE_DICT and not power_of_two(head.slots)):
+        if self.fixed(entries, slots) > size or (self.magic == SPACE_DICT and not power_of_two(slots)):
             self.damaged()
         self.region = self.heap.mapped(start, size)
         self.at = self.region.base + start
-        self.size = size
+        self.size, self.entries, self.slots = size, entries, slots
         self.start = start
         return 0
 
@@ -221,8 +225,8 @@ cdef class Store:
         cdef uint64_t used
         if self.at != NULL:
             used = self.used()
-            if (head.top <= self.size and bytes_ <= self.size - head.top and used + items <= head.entries
-                    and (self.magic == SPACE_LIST or 4 * (head.filled + items) <= 3 * head.slots)):
+            if (head.top <= self.size and bytes_ <= self.size - head.top and used + items <= self.entries
+                    and (self.magic == SPACE_LIST or 4 * (head.filled + items) <= 3 * self.slots)):
                 return 0
         return self.rebuild(items, bytes_, False)
 
@@ -230,7 +234,7 @@ cdef class Store:
         """Entries in use."""
         cdef uint64_t counts = load(&self.head().counts)
         cdef uint64_t n = counts & 0xffffffff
-        if n > self.head().entries:
+        if n > self.entries:
             self.damaged()
         return n
 
@@ -251,6 +255,7 @@ cdef class Store:
         old.magic = new.magic = self.magic
         old.heap = new.heap = self.heap
         old.start, old.at, old.size, old.region = self.start, self.at, self.size, self.region
+        old.entries, old.slots = self.entries, self.slots
         if old.at != NULL and not empty:
             n = old.used()
             for i in range(n):
@@ -276,7 +281,7 @@ cdef class Store:
         size = align_to(size, 8)
         start = self.another(old, &size)
 
-        new.start, new.size = start, size
+        new.start, new.size, new.entries, new.slots = start, size, entries, slots
         new.region = self.heap.mapped(start, size)
         new.at = new.region.base + start
         head = new.head()
@@ -305,6 +310,7 @@ cdef class Store:
         store(&self.words[1], size)
         store(&self.words[2], count)
         self.start, self.at, self.size, self.region = new.start, new.at, new.size, new.region
+        self.entries, self.slots = new.entries, new.slots
         return 0
 
     cdef uint64_t another(self, Store old, uint64_t *size) except 0:
@@ -340,7 +346,7 @@ cdef class Store:
     # -- a dict --
 
     cdef dict_entry *items(self) noexcept:
-        return <dict_entry *>(self.at + sizeof(space_header) + align_to(4 * self.head().slots, 8))
+        return <dict_entry *>(self.at + sizeof(space_header) + align_to(4 * self.slots, 8))
 
     cdef uint32_t *index(self) noexcept:
         return <uint32_t *>(self.at + sizeof(space_header))
@@ -348,8 +354,8 @@ cdef class Store:
     cdef int link(self, uint64_t hash_, uint64_t entry) except -1:
         """Puts an entry into the index: into the first slot on its way that is free or of an entry that is no more."""
         cdef space_header *head = self.head()
-        cdef uint64_t mask = head.slots - 1, i = hash_ & mask, tried, n = head.counts & 0xffffffff
-        for tried in range(head.slots):
+        cdef uint64_t mask = self.slots - 1, i = hash_ & mask, tried, n = head.counts & 0xffffffff
+        for tried in range(self.slots):
             if self.index()[i] == 0 or self.index()[i] > max(n, entry):
                 if self.index()[i] == 0:
                     head.filled += 1
@@ -377,7 +383,7 @@ cdef class Store:
 
     cdef int64_t probe(self, object key, uint64_t hash_) except -2:
         """The entry with this key among those with this hash, or -1."""
-        cdef uint64_t start = self.start, i, mask = self.head().slots - 1, tried = 0, entry
+        cdef uint64_t start = self.start, i, mask = self.slots - 1, tried = 0, entry
         cdef dict_entry *one
         i = hash_ & mask
         while tried <= mask and self.index()[i] != 0:
@@ -533,7 +539,7 @@ cdef class Store:
         return self.array(load(&self.head().counts) & SECOND != 0)
 
     cdef uint64_t *array(self, bint second) noexcept:
-        return <uint64_t *>(self.at + sizeof(space_header)) + (self.head().entries if second else 0)
+        return <uint64_t *>(self.at + sizeof(space_header)) + (self.entries if second else 0)
 
     def item(self, Py_ssize_t i):
         """IndexError beyond the ends; negative counts from the end."""
@@ -583,7 +589,7 @@ cdef class Store:
         n = self.used()
         low, high = min(low, <Py_ssize_t>n), min(high, <Py_ssize_t>n)
         end = n - (high - low) + more
-        if end > self.head().entries:
+        if end > self.entries:
             self.damaged()
         flip = load(&self.head().counts) & SECOND
         if <uint64_t>low == n or (<uint64_t>high == n and more == 0): # at the end nothing moves

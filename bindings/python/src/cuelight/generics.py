@@ -49,6 +49,8 @@ def _reject_special(generic: Any, name: str) -> None:
 class _Generic:
     """What the generics have in common: they are found by their name in the module of `cls`."""
 
+    _owner: Any = None  # of a part of another generic: that one, which has the name
+
     def __init__(self, name: str, cls: Callable[..., Any]) -> None:
         self.__qualname__ = self.name = name
         self.__doc__ = cls.__doc__
@@ -152,7 +154,7 @@ class _Walk:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self._parts:
-            return getattr, (self._generic, "<")
+            return getattr, (self._generic._owner or self._generic, "<")
         return getattr, (_Walk(self._generic, self._parts[:-1], self._depth), self._parts[-1])
 
 
@@ -219,7 +221,7 @@ class ProductType(_Generic):
         self.argtypes, self.args = tuple(argtypes), tuple(args)
         self._made: dict[Any, Any] = {}
         self._step = self.argtypes[0](name, self._chosen)
-        self._step.__module__ = self.__module__
+        self._step._owner = self
 
     def _chosen(self, __name__: str, value: Any) -> Any:
         if len(self.argtypes) == 1:
@@ -282,7 +284,7 @@ class ListType(_Generic):
             return self.cls(__name__, values)
 
         product = ProductType(name, together, (self.elemtype,) * length)
-        product.__module__ = product._step.__module__ = self.__module__
+        product.__module__ = self.__module__
         return product
 
     def __getitem__(self, values: Any) -> Any:

@@ -49,10 +49,8 @@ def genmask(hi: int, lo: int) -> int:
     Raises
     ------
     ValueError
-        A bit's number is negative.
+        `lo` is below 0, or `hi` below -1.
     """
-    if hi < 0 or lo < 0:
-        raise ValueError(f"genmask({hi}, {lo}): negative shift count")
     return (-1 << lo) & ~(-1 << (hi + 1))
 
 
@@ -67,6 +65,7 @@ class classproperty(property):
         doc: str | None = None,
     ) -> None:
         super().__init__(fget, fset, fdel, doc)
+        self.__doc__ = doc if doc is not None else getattr(fget, "__doc__", None)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return super().__get__(owner if owner is not None else type(instance))
