@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 @dataclass(frozen=True)
 class Side:
     title: str
-    program: str  # one of BUILD/bench/, or python:FILE in bench/, or iceoryx2
+    program: str  # one of BUILD/bench/, or python:FILE in bench/, or original:NAME:FILE by build/originals/NAME's python, or iceoryx2
     case: str
 
 
@@ -426,4 +426,17 @@ def job_rows() -> list[Row]:
     ]
 
 
-ROWS = pool_rows() + lane_rows() + job_rows()
+def managed_rows() -> list[Row]:
+    def row(case: str, what: str, unit: str, limit: Side | None, target: str | None) -> Row:
+        dragon = Side("dragonhpc", "original:dragonhpc:managed.py", case)
+        return Row(f"py.managed_memory.{case}", what, unit, Side("cuelight", "python:managed.py", case), limit, [dragon], target)
+
+    return [
+        row("alloc", "allocate and free 64 B in Python, Dragon's interface", "us", Side("the same in C", "pool", "pair.64"), "peer<=0.2"),
+        row("attach", "attach to an allocation by its bytes in Python, detach", "us", Side("a lease in C", "pool", "lease"), "peer<=0.333"),
+        row("list", "list 100,000 allocations in Python", "ms", Side("walking them in C", "pool", "iterate.100k"), "peer<=1"),
+        Row("py.import", "import cuelight", "ms", Side("cuelight", "python:managed.py", "import"), target="value<=50"),
+    ]
+
+
+ROWS = pool_rows() + lane_rows() + job_rows() + managed_rows()

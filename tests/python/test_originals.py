@@ -144,7 +144,8 @@ def show(label, call):
         print(label, "raises", dragon or expected[0])
 
 pool = MemoryPool(32768, sys.argv[1], 17)
-show("size", lambda: (pool.size, pool.muid, pool.rt_uid, pool.is_local, pool.max_allocations, pool.num_block_sizes, pool.free_blocks))
+show("size", lambda: (pool.size, pool.free_blocks, pool.num_block_sizes, pool.max_allocations))
+show("ids", lambda: (pool.muid, pool.rt_uid, pool.is_local))
 a = pool.alloc(10000)
 show("used", lambda: (pool.free_space, pool.utilization, pool.current_allocations, pool.max_used_allocations, pool.free_blocks))
 b = pool.alloc(5, AllocType.CHANNEL)
@@ -195,8 +196,8 @@ show("destroy", lambda: (pool.destroy(), pool.serialize() == text))
 show("destroyed", lambda: pool.alloc(5))
 show("destroyed twice", lambda: pool.destroy())
 show("attach destroyed", lambda: MemoryPool.attach(text))
-for arguments in ((-1, "n", 1), (1.5, "n", 1), (32768, 5, 1), (32768, "n", 1.0), (32768, "n", 1 << 64), (32768, "n", -1), (32768, "n"),
-                  (32768, "", 1), (32768, "n" * 4096, 1), (0, "n", 1), (32, "n", 1), (32768, "n", 1, None, 8), (32768, "n", 1, 5)):
+for arguments in ((-1, "n", 1), (1.5, "n", 1), (32768, 5, 1), (32768, "n", 1.0), (32768, "n", 1 << 64), (32768, "n", -1),
+                  (32768, "n"), (32768, "", 1), (32768, "n" * 4096, 1), (0, "n", 1), (32, "n", 1), (32768, "n", 1, None, 8), (32768, "n", 1, 5)):
     show(f"pool {str(arguments)[:40]}", lambda: MemoryPool(*arguments))
 for arguments in ((1000, 0, None), (40000, (1 << 64) - 1, None), (4096, 1, 100)):
     other = MemoryPool(arguments[0], sys.argv[1], arguments[1], None, arguments[2])
