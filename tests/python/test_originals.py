@@ -197,7 +197,8 @@ show("destroyed", lambda: pool.alloc(5))
 show("destroyed twice", lambda: pool.destroy())
 show("attach destroyed", lambda: MemoryPool.attach(text))
 for arguments in ((-1, "n", 1), (1.5, "n", 1), (32768, 5, 1), (32768, "n", 1.0), (32768, "n", 1 << 64), (32768, "n", -1),
-                  (32768, "n"), (32768, "", 1), (32768, "n" * 4096, 1), (0, "n", 1), (32, "n", 1), (32768, "n", 1, None, 8), (32768, "n", 1, 5)):
+                  (32768, "n"), (32768, "", 1), (32768, "n" * 4096, 1), (0, "n", 1), (32, "n", 1), (32768, "n", 1, None, 8),
+                  (32768, "n", 1, 5)):
     show(f"pool {str(arguments)[:40]}", lambda: MemoryPool(*arguments))
 for arguments in ((1000, 0, None), (40000, (1 << 64) - 1, None), (4096, 1, 100)):
     other = MemoryPool(arguments[0], sys.argv[1], arguments[1], None, arguments[2])

@@ -521,6 +521,19 @@ cdef MemoryAlloc remote_alloc(bytes descriptor, uint64_t offset, uint64_t size, 
     return alloc
 
 
+cdef bint attach_whole(Managed m, const cue_desc *desc, cue_block *out) noexcept:
+    """The usual case, in a pool that is open: an id is enough."""
+    cdef cue_key key
+    cdef cue_time now
+    key.type, key.id, key.name, now.ns = 0, desc.id, NULL, 0
+    if desc.offset or cue_block_find(m.handle.pool, key, now, out) < 0:
+        return False
+    if out.size == desc.size:
+        return True
+    cue_block_release(out)
+    return False
+
+
 cdef MemoryAlloc alloc_attach(object serialized):
     cdef Py_buffer buffer
     cdef cue_desc desc
@@ -562,7 +575,7 @@ cdef MemoryAlloc alloc_attach(object serialized):
         m = managed_of(pool, muid)
         if m is None:
             refused("DragonMemoryTypeError", "Could not attach to memory", CUE_ETYPE)
-    status = cue_block_attach(text, n, now, &b)
+    status = 0 if attach_whole(m, &desc, &b) else cue_block_attach(text, n, now, &b)
     if status < 0:
         refused("DragonAllocationDestroyed" if status in (CUE_ESTALE, CUE_EGONE, CUE_ENOENT) else "DragonMemoryTypeError",
                 "Could not attach to memory", status)
