@@ -11,7 +11,8 @@
  *
  * A grant for a place whose subscription has changed since is no different: the new one does not hold the record.
  *
- * A history is the pool's before its topic names it. One that no topic names and whose maker is dead goes.
+ * A history is the pool's before its topic names it. One that its topic does not name and whose maker is dead goes, and one whose topic
+ * is gone.
  */
 #include "message.h"
 #include "topic.h"
@@ -88,14 +89,11 @@ void topic_record_settle(struct cue_pool *pool, struct record *rec, uint32_t ind
 {
     uint64_t generation = rec_generation(state);
     bool leased = atomic_load_explicit(&rec->lease[slot / 64], acquire) >> (slot % 64) & 1;
-    if (rec_state(state) == REC_POSTED) {
-        if (rec_party(state) != slot + 1 || !cas(&rec->state, &state, rec_word(REC_DOOMED, slot + 1, generation) | REC_SHARED | REC_TOPIC)) /* !! */
-            return;
-    } else if (rec_state(state) != REC_DOOMED || !leased) {
+    bool posted = rec_state(state) == REC_POSTED && rec_party(state) == slot + 1;
+    if ((!posted && (rec_state(state) != REC_DOOMED || !leased)) || !lease_pin(pool, rec, index, generation))
         return;
-    }
-    if (!lease_pin(pool, rec, index, generation))
-        return;
+    if (posted) /* under our lease: if we are killed now, our reaper finds it */
+        cas(&rec->state, &state, rec_word(REC_DOOMED, slot + 1, generation) | REC_SHARED | REC_TOPIC); /* !! */
     uint64_t now = atomic_load_explicit(&rec->state, seq_cst);
     bool granted = (atomic_load_explicit(rec_grants(rec, 0), seq_cst) | atomic_load_explicit(rec_grants(rec, 64), seq_cst)) != 0;
     /* the grant last: who frees it reads the grants, and then finds our lease */
@@ -156,13 +154,14 @@ void topic_history_settle(struct cue_pool *pool, struct record *rec, uint32_t in
     if (pool_bytes(pool, index, &data, &capacity) && capacity >= sizeof(struct topic_feed)) {
         struct topic_feed *shared = (struct topic_feed *)(void *)data;
         struct lane lane;
-        bool named = false;
+        bool named = false, there = false;
         if (shared->magic == FEED_MAGIC && lane_enter(pool, shared->topic, &lane)) {
+            there = topic_if(&lane) && lane.generation == shared->topic_generation;
             uint64_t word = topic_if(&lane) ? atomic_load_explicit(&topic_of(&lane)->place[TOPIC_HISTORY], acquire) : 0;
-            named = word >> 32 == index && lane.generation == shared->topic_generation && word << 32 >> 44 == (generation & 0xfffff);
+            named = there && word >> 32 == index && word << 32 >> 44 == (generation & 0xfffff);
             lane_leave(&lane);
         }
-        if (!named && !maker_lives(pool, shared)) {
+        if (!named && !(there && maker_lives(pool, shared))) {
             struct feed ring;
             struct lane gone = { .pool = pool, .index = shared->topic, .generation = shared->topic_generation };
             if (feed_read(pool, &gone, TOPIC_HISTORY, rec, index, &ring))
