@@ -17,6 +17,10 @@ if(CUE_WERROR)
     target_compile_options(cue_flags INTERFACE -Werror)
 endif()
 
+if(CUE_CHECK)
+    target_compile_definitions(cue_flags INTERFACE CUE_CHECK)
+endif()
+
 if(CUE_SANITIZE)
     target_compile_options(cue_flags INTERFACE -fsanitize=${CUE_SANITIZE} -fno-omit-frame-pointer)
     target_link_options(cue_flags INTERFACE -fsanitize=${CUE_SANITIZE})

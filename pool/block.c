@@ -89,6 +89,7 @@ bool block_move(struct record *rec, uint64_t from, uint64_t to)
     while (!cas(&rec->state, &state, to | (state & REC_SHARED)))
         if ((state & ~REC_SHARED) != (from & ~REC_SHARED))
             return false;
+    verify_transition(from, to);
     return true;
 }
 
@@ -128,6 +129,7 @@ static inline bool drop_now(struct cue_pool *pool, struct record *rec, uint32_t 
         bool shared = state & REC_SHARED;
         uint64_t to = shared ? rec_word(REC_DOOMED, rec_party(from), generation) | REC_SHARED | (from & REC_TOPIC) : rec_word(REC_FREE, 0, generation + 1);
         if (atomic_compare_exchange_strong_explicit(&rec->state, &state, to, seq_cst, acquire)) { /* !! pairs with: bit_take */
+            verify_transition(state, to);
             if (shared)
                 block_finish(pool, rec, index, generation);
             else

@@ -941,3 +941,34 @@ int64_t extents_trim(struct cue_pool *pool)
     pool_count_present(pool, -given);
     return given;
 }
+
+#ifdef CUE_CHECK
+static void held_verify(struct cue_pool *pool, const struct held_extent *held)
+{
+    uint32_t first = held->number * granules_per_extent(pool), count = 0;
+    if (atomic_load_explicit(&pool->extents[held->number].owner, acquire) != owner_cursor(pool))
+        verify_failed("an extent that we hold is not ours", held->number, 0);
+    for (uint32_t at = bit_next(held->free, 0, held->granules, true); at < held->granules; at = bit_next(held->free, at + 1, held->granules, true)) {
+        count++;
+        if (bit_get(held->start, at))
+            verify_failed("a granule is free and the start of a run", held->number, at);
+        if (!record_free(pool, first + at))
+            verify_failed("a granule is free and its record is not", held->number, at);
+    }
+    if (count != held->nfree)
+        verify_failed("free granules are miscounted", count, held->nfree);
+}
+
+void extents_verify(struct cue_pool *pool)
+{
+    lock_take(&pool->extents_lock);
+    for (unsigned i = 0; i < pool->nheld; i++)
+        held_verify(pool, &pool->held[i]);
+    for (unsigned i = 0; i < pool->nwarm; i++) {
+        struct held_extent *held = held_find(pool, extent_of_granule(pool, pool->warm[i].granule));
+        if (!held || !bit_get(held->start, pool->warm[i].granule % granules_per_extent(pool)))
+            verify_failed("a warm run is none of ours", pool->warm[i].granule, pool->warm[i].count);
+    }
+    lock_release(&pool->extents_lock);
+}
+#endif

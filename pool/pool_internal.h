@@ -100,6 +100,16 @@ struct cue_pool {
 extern struct cue_pool pool_table[POOLS_MAX];
 extern pthread_mutex_t registry_lock;
 
+/* ---- invariants as we go (verify.c): nothing without CUE_CHECK ---- */
+#ifdef CUE_CHECK
+void verify_now(struct cue_pool *pool);                  /* what this process keeps privately */
+void verify_transition(uint64_t from, uint64_t to);      /* of a state word */
+_Noreturn void verify_failed(const char *what, uint64_t a, uint64_t b);
+#else
+#define verify_now(pool) ((void)0)
+#define verify_transition(from, to) ((void)0)
+#endif
+
 /* ---- at the top of every public call ---- */
 /* Grows with each fork: a handle made before it is the parent's. */
 extern uint32_t fork_epoch;
@@ -120,6 +130,7 @@ static inline int pool_enter(struct cue_pool *pool)
         return trail(CUE_EINVAL, "the pool is %s", pool ? "closed" : "NULL");
     if (__builtin_expect(atomic_load_explicit(&pool->header->life, memory_order_relaxed) == LIFE_GONE, 0)) /* a hint: waits look again */
         return trail(CUE_EGONE, "pool %s was destroyed", pool->name);
+    verify_now(pool);
     return 0;
 }
 

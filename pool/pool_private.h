@@ -9,6 +9,7 @@
 /* What a record says from its first moment on; `granules` of a run, 0 for a slab's block. */
 static inline void record_fill(struct record *rec, const struct fresh *fresh, uint64_t granules)
 {
+    verify_transition(atomic_load_explicit(&rec->state, relaxed), rec_word(REC_OWNED, 0, rec_generation(atomic_load_explicit(&rec->state, relaxed))));
     /* relaxed: made readable by the release store of the state word */
     atomic_store_explicit(&rec->size_word, rec_size_word(fresh->size, granules), relaxed);
     atomic_store_explicit(&rec->type, fresh->type, relaxed);
@@ -89,6 +90,7 @@ void run_returned(struct cue_pool *pool, uint32_t granule);  /* a block's, after
 void run_dissolved(struct cue_pool *pool, uint32_t granule); /* a slab's */
 void run_tail_sweep(struct cue_pool *pool, uint32_t granule); /* recovery: a tail of a dead party */
 void run_hint(struct cue_pool *pool, uint32_t granule); /* recovery: this granule's record is free, perhaps nobody knows */
+void extents_verify(struct cue_pool *pool);           /* see verify.c */
 void extents_give_up(struct cue_pool *pool);          /* all that this process holds */
 int64_t extents_trim(struct cue_pool *pool);          /* bytes of free runs given back to the system */
 void extents_forget(struct cue_pool *pool);           /* in a forked child: they are the parent's */
