@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import socket
 import stat
 import threading
 import time
@@ -414,3 +415,97 @@ def test_blocks_keep_their_pool_open(name):
     assert bytes(block) == b"0123456789"
     del block
     assert objects() == []
+
+
+def test_allocations_are_limited_exactly(name):
+    with cue.Pool(name, "4M", max_allocations=3) as pool:
+        blocks = [pool.alloc(100) for _ in range(3)]
+        with pytest.raises(cue.Limit):
+            pool.alloc(1)
+        with pytest.raises(cue.Limit):
+            pool.alloc(1, timeout=0.01)
+        blocks.pop().release()
+        blocks.append(pool.alloc(5000))
+        stats = pool.stats()
+        assert (stats["max_allocations"], stats["blocks"], stats["failed"]) == (3, 3, 2)
+
+
+def test_a_quota_limits_what_a_process_owns(name, child):
+    with cue.Pool(name, "4M", quota="64k") as pool:
+        block = pool.alloc("64k")
+        with pytest.raises(cue.Limit):
+            pool.alloc(1)
+        with pytest.raises(cue.TooBig):
+            pool.alloc("65k")
+        assert [(p.pid, p.bytes, p.quota, p.dead) for p in pool.parties()] == [(os.getpid(), 65536, 65536, False)]
+        block.publish()
+        with pool.alloc("64k"):
+            pass
+        block.free()
+
+
+def test_types_and_free_room_are_counted(pool):
+    blocks = [pool.alloc(100, type=5 + n % 2, keep=n < 2) for n in range(5)]
+    assert pool.types() == {5: cue.TypeInfo(3, 1, 384), 6: cue.TypeInfo(2, 1, 256)}
+    stats = pool.stats()
+    assert 0 < stats["largest"] <= stats["free"] < stats["size"]
+    assert 0 < stats["taken"] <= stats["peak"]
+    for block in blocks:
+        block.free()
+
+
+def test_an_observer_reads(name, pool):
+    block = pool.put(b"x" * 3_000_000, type=3)
+    with cue.Pool(name, read_only=True) as observer:
+        (row,) = observer.blocks(3)
+        assert observer.read(row.id) == b"x" * 3_000_000
+        assert observer.read(row.id, 2_999_999) == b"x"
+        assert observer.read(row.id, size=5) == b"xxxxx"
+        assert observer.read(row.id, 5_000_000) == b""
+        hidden = pool.alloc(10)
+        with pytest.raises(cue.NotAllowed):
+            observer.read(hidden.id)
+        block.free()
+        with pytest.raises(cue.Stale):
+            observer.read(row.id)
+
+
+def test_a_pool_goes_through_a_socket():
+    ours, theirs = socket.socketpair()
+    with cue.Pool(size="4M", memfd=True) as pool, ours, theirs:
+        with pytest.raises(cue.Empty):
+            cue.take(theirs, timeout=0.01)
+        pool.put(b"here", name="what")
+        pool.hand(ours)
+        with cue.take(theirs, timeout=30, label="taker") as taken:
+            assert taken.uid == pool.uid
+            with taken.find(name="what") as block:
+                assert bytes(block.data) == b"here"
+        ours.send(b"no pool at all")
+        with pytest.raises(cue.Corrupt):
+            cue.take(theirs.fileno(), timeout=30)
+        ours.close()
+        with pytest.raises(cue.Closed):
+            cue.take(theirs)
+        pool.find(name="what").free()
+
+
+def test_a_node_is_taken_or_refused(name):
+    try:
+        pool = cue.Pool(name, "1M", numa=0)
+    except (cue.NotSupported, cue.NotAllowed) as why:
+        pytest.skip(str(why))
+    with pool:
+        pool.alloc(5000).release()
+    with pytest.raises(cue.Invalid):
+        cue.Pool(name, "1M", numa=5000)
+
+
+def test_huge_pages_or_a_word_why_not():
+    try:
+        pool = cue.Pool(size="2M", memfd=True, huge=True)
+    except (cue.NotSupported, cue.NoMemory) as why:
+        assert str(why)
+        return
+    with pool:
+        pool.alloc("1M").release()

@@ -6,21 +6,24 @@ the built-in exception one would expect.
 """
 
 from . import _core, errors
-from ._core import Block, Channel, Message, Pool, attach, attach_pool, block_of, open, recv_any
+from ._core import Block, Channel, Message, Pool, attach, attach_pool, block_of, open, recv_any, take
 from .errors import *  # noqa: F403
-from .info import BlockInfo
+from .info import BlockInfo, PartyInfo, TypeInfo
 
 __all__ = [
     "Block",
     "BlockInfo",
     "Channel",
     "Message",
+    "PartyInfo",
     "Pool",
+    "TypeInfo",
     "attach",
     "attach_pool",
     "block_of",
     "open",
     "recv_any",
+    "take",
 ]
 __all__ += errors.__all__
 __version__ = "0.1.0"

@@ -43,10 +43,22 @@ cdef extern from "cuelight/pool.h" nogil:
         const char *file
         const char *label
         int32_t fd
+        uint64_t max_allocations, quota
 
     struct cue_pool_info:
         const char *name
         uint64_t uid, size, used, peak, blocks, kept, in_flight, parties, waiters, failed, reaped, copied
+        uint64_t taken, free, largest, max_allocations, quota
+
+    struct cue_party_info:
+        uint32_t party, uid, gid, dead
+        int32_t pid
+        uint64_t blocks, bytes, leases, quota, failed, since_ns
+        char label[64]
+
+    struct cue_type_info:
+        uint32_t type
+        uint64_t blocks, kept, bytes
 
     int cue_pool_open(const char *name, const cue_pool_opts *opts, cue_pool **out)
     void cue_pool_close(cue_pool *pool)
@@ -55,6 +67,11 @@ cdef extern from "cuelight/pool.h" nogil:
     int64_t cue_pool_trim(cue_pool *pool)
     int cue_pool_check(cue_pool *pool, bint repair, void (*line)(void *arg, const char *fault) noexcept nogil, void *arg)
     int cue_pool_stat(cue_pool *pool, cue_pool_info *out)
+    int cue_pool_parties(cue_pool *pool, cue_party_info *rows, size_t n)
+    int cue_pool_types(cue_pool *pool, cue_type_info *rows, size_t n)
+    int cue_pool_hand(cue_pool *pool, int socket)
+    int cue_pool_take(int socket, const cue_pool_opts *opts, cue_time wait, cue_pool **out)
+    int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, size_t size)
 
     struct cue_block:
         void *data

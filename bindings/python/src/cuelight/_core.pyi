@@ -1,11 +1,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict
+from typing import Any, Final, Literal, Protocol, Self, SupportsIndex, TypedDict
 
 from numpy.typing import DTypeLike, NDArray
 from typing_extensions import Buffer
 
-from .info import BlockInfo
+from .info import BlockInfo, PartyInfo, TypeInfo
+
+class _Socket(Protocol):
+    def fileno(self) -> int: ...
 
 _Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
@@ -17,6 +20,15 @@ def status_text(status: int) -> str: ...
 def renew_leases() -> None: ...
 def attach(descriptor: Buffer, *, writable: bool = False) -> Block: ...
 def attach_pool(descriptor: Buffer) -> Pool: ...
+def take(
+    socket: _Socket | int,
+    *,
+    timeout: float | None = None,
+    read_only: bool = False,
+    others: bool = False,
+    quota: SupportsIndex | str = 0,
+    label: str | None = None,
+) -> Pool: ...
 def open(
     url: str,
     how: Literal["r", "w", "rw"],
@@ -102,8 +114,12 @@ class Pool:
         memfd: bool = False,
         fd: int | None = None,
         read_only: bool = False,
+        huge: bool = False,
+        numa: int | None = None,
         max_blocks: int = 0,
         max_parties: int = 0,
+        max_allocations: int = 0,
+        quota: SupportsIndex | str = 0,
         uid: int = 0,
         label: str | None = None,
     ) -> None: ...
@@ -165,6 +181,10 @@ class Pool:
     ) -> Block: ...
     def attach(self, descriptor: Buffer, *, writable: bool = False) -> Block: ...
     def blocks(self, type: int | None = None) -> Iterator[BlockInfo]: ...
+    def read(self, id: int, offset: int = 0, size: SupportsIndex | str | None = None) -> bytes: ...
+    def parties(self) -> list[PartyInfo]: ...
+    def types(self) -> dict[int, TypeInfo]: ...
+    def hand(self, socket: _Socket | int) -> None: ...
     def stats(self) -> dict[str, int]: ...
     def check(self, *, repair: bool = False) -> list[str]: ...
     def trim(self) -> int: ...

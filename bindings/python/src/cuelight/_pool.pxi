@@ -28,7 +28,16 @@ cdef class Pool:
     fd : int, optional
         Attach the pool behind this descriptor, which stays the caller's.
     read_only : bool
-        Observe: take no leases, be no party. Blocks can be listed, not found.
+        Observe: take no leases, be no party. Blocks can be listed and copied out (`read`), not found.
+    huge : bool
+        On pages of 2 MiB: with `memfd`, or a `file` on a hugetlbfs.
+    numa : int, optional
+        The NUMA node that a new pool takes its memory from.
+    max_allocations : int
+        Of a new pool: blocks that may live at a time, exactly. 0: as many as fit.
+    quota : int or str
+        Bytes that a process may own: of a new pool each one, else this one, if that is less. What was sent or published is owned
+        no more; what is received counts, and is never refused. 0: no limit.
     max_blocks : int
         How many blocks may have a key that their maker chose. 0: one for each 8 of the smallest blocks, at least 1,024.
     max_parties : int
@@ -50,14 +59,17 @@ cdef class Pool:
         All places for processes are taken.
     BadVersion, Corrupt
         Made by another version, or not a pool.
+    NotSupported
+        There are no huge pages here, or no NUMA nodes.
     Invalid
-        The name or the size makes no sense.
+        The name or the size makes no sense, or there is no such node.
     """
     cdef PoolHandle handle
     cdef object __weakref__
 
     def __init__(self, name=None, size=0, *, create=None, persist=False, mode=0o600, file=None, memfd=False, fd=None,
-                 read_only=False, max_blocks=0, max_parties=0, uid=0, label=None):
+                 read_only=False, huge=False, numa=None, max_blocks=0, max_parties=0, max_allocations=0, quota=0, uid=0,
+                 label=None):
         cdef cue_pool_opts opts
         cdef cue_pool *pool = NULL
         cdef bytes text = name_of(name, "name")
@@ -70,7 +82,10 @@ cdef class Pool:
         opts.uid = whole(uid, "uid", UINT64_MAX)
         opts.mode = <uint32_t>whole(mode, "mode", 0o7777)
         opts.flags = ((0 if create is None else CUE_CREATE if create else CUE_ATTACH) | (CUE_PERSIST if persist else 0)
-                      | (CUE_READ_ONLY if read_only else 0) | (CUE_MEMFD if memfd else 0))
+                      | (CUE_READ_ONLY if read_only else 0) | (CUE_MEMFD if memfd else 0) | (CUE_HUGE if huge else 0))
+        opts.numa = 0 if numa is None else 1 + <uint32_t>whole(numa, "numa", 0x7fffffff)
+        opts.max_allocations = whole(max_allocations, "max_allocations", UINT64_MAX)
+        opts.quota = size_of(quota, "quota")
         opts.file = chars(path)
         if fd is not None:
             opts.fd = <int32_t>whole(fd, "fd", 0x7fffffff)
@@ -421,23 +436,122 @@ cdef class Pool:
             if type is None or info.type == only:
                 yield block_info(&info)
 
+    def read(self, id, offset=0, size=None):
+        """Copies a published block's bytes out without looking at it: for an observer, who can take no lease.
+
+        Parameters
+        ----------
+        id : int
+            Its automatic id, `BlockInfo.id`.
+        offset : int
+        size : int, optional
+            At most so many bytes; by default all that follow.
+
+        Returns
+        -------
+        bytes
+            They were the block's while they were copied.
+
+        Raises
+        ------
+        Stale
+            The block is gone.
+        NotAllowed
+            It is neither published nor this process's.
+        """
+        cdef uint64_t number = whole(id, "id", UINT64_MAX)
+        cdef uint64_t start = whole(offset, "offset", UINT64_MAX)
+        cdef uint64_t most = UINT64_MAX if size is None else size_of(size, "size")
+        cdef uint64_t part
+        cdef int64_t got = 1
+        cdef bytes text
+        parts = []
+        while got > 0 and most > 0:
+            part = most if most < 1 << 20 else 1 << 20
+            text = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>part)
+            got = cue_block_read(self.handle.get(), number, start, <char *>text, part)
+            if got < 0:
+                fail(<int>got)
+            parts.append(text[:got])
+            start += <uint64_t>got
+            most -= <uint64_t>got
+        self.handle.tally.copied += sum(map(len, parts))
+        return b"".join(parts)
+
+    def parties(self):
+        """The processes that have the pool open, and what each of them owns.
+
+        Returns
+        -------
+        list of PartyInfo
+        """
+        cdef cue_party_info rows[127]
+        cdef int n = check(cue_pool_parties(self.handle.get(), rows, 127))
+        from cuelight.info import PartyInfo
+        return [
+            PartyInfo(rows[i].party, rows[i].pid, (<bytes>rows[i].label).decode("utf-8", "replace"), rows[i].uid, rows[i].blocks,
+                      rows[i].bytes, rows[i].leases, rows[i].quota, rows[i].failed, rows[i].since_ns, bool(rows[i].dead))
+            for i in range(n)
+        ]
+
+    def types(self):
+        """Blocks by type.
+
+        Returns
+        -------
+        dict of int to TypeInfo
+            The library's own types, from 0x7fff0000 on, are among them.
+        """
+        cdef cue_type_info *rows = NULL
+        cdef int n = check(cue_pool_types(self.handle.get(), NULL, 0))
+        cdef int room = n + 16
+        from cuelight.info import TypeInfo
+        rows = <cue_type_info *>malloc(room * sizeof(cue_type_info))
+        if rows == NULL:
+            raise MemoryError
+        try:
+            n = check(cue_pool_types(self.handle.get(), rows, room))
+            return {rows[i].type: TypeInfo(rows[i].blocks, rows[i].kept, rows[i].bytes) for i in range(min(n, room))}
+        finally:
+            free(rows)
+
+    def hand(self, socket):
+        """Hands the pool to whoever is at the other end of a connected Unix socket, who calls `take`.
+
+        Parameters
+        ----------
+        socket : socket.socket or int
+
+        Raises
+        ------
+        NotAllowed
+            Another user is there, and the pool's mode gives others nothing.
+        Invalid
+            It is no connected Unix socket.
+        """
+        cdef int fd = <int>whole(socket if isinstance(socket, int) else socket.fileno(), "socket", 0x7fffffff)
+        check(cue_pool_hand(self.handle.get(), fd))
+
     def stats(self):
         """Counts of the pool.
 
         Returns
         -------
         dict of str to int
-            ``size`` (room for blocks), ``used``, ``peak`` (most shared memory taken, tables included), ``copied`` (payload
-            that this process copied, in messages sent as bytes, in copies, puts and ``bytes()``): bytes. ``blocks``, of which
-            ``kept`` and ``in_flight``; ``parties``, ``waiters``, ``failed`` (allocations refused), ``reaped`` (dead parties
-            cleaned up after): counts. ``uid``.
+            ``size`` (room for blocks), ``used``, ``taken`` (shared memory that it takes, tables included), ``peak`` (the most of
+            that), ``free`` (in whole granules of 4 KiB), ``largest`` (the most of them in a row: ``1 - largest / free`` says how
+            scattered they are), ``quota`` (what this process may own), ``copied`` (payload that this process copied, in messages
+            sent as bytes, in copies, puts and ``bytes()``): bytes. ``blocks``, of which ``kept`` and ``in_flight``,
+            ``max_allocations``; ``parties``, ``waiters``, ``failed`` (allocations refused), ``reaped`` (dead parties cleaned up
+            after): counts. ``uid``.
         """
         cdef cue_pool_info info
         check(cue_pool_stat(self.handle.get(), &info))
         return {
             "uid": info.uid, "size": info.size, "used": info.used, "peak": info.peak, "blocks": info.blocks,
             "kept": info.kept, "in_flight": info.in_flight, "parties": info.parties, "waiters": info.waiters,
-            "failed": info.failed, "reaped": info.reaped, "copied": info.copied + self.handle.tally.copied,
+            "failed": info.failed, "reaped": info.reaped, "copied": info.copied + self.handle.tally.copied, "taken": info.taken,
+            "free": info.free, "largest": info.largest, "max_allocations": info.max_allocations, "quota": info.quota,
         }
 
     def check(self, *, repair=False):
@@ -571,6 +685,62 @@ def attach_pool(descriptor):
         result.handle = handle_from(buffer.buf, buffer.len)
     finally:
         PyBuffer_Release(&buffer)
+    return result
+
+
+def take(socket, *, timeout=None, read_only=False, others=False, quota=0, label=None):
+    """The pool that comes through a Unix socket, from whoever calls `Pool.hand` at its other end.
+
+    Parameters
+    ----------
+    socket : socket.socket or int
+    timeout : float, optional
+        Seconds to wait; None: for ever.
+    read_only : bool
+        Observe only.
+    others : bool
+        It may come from another user.
+    quota, label
+        As for `Pool`.
+
+    Returns
+    -------
+    Pool
+
+    Raises
+    ------
+    Empty
+        None came in time.
+    NotAllowed
+        Another user is at the other end.
+    Corrupt
+        What came is no pool, or another one than was said.
+    Closed
+        The other end was closed.
+    """
+    cdef cue_pool_opts opts
+    cdef cue_pool *pool = NULL
+    cdef cue_time now
+    cdef Wait wait
+    cdef int64_t ns = wait_of(timeout)
+    cdef int fd = <int>whole(socket if isinstance(socket, int) else socket.fileno(), "socket", 0x7fffffff)
+    cdef bytes called = name_of(label, "label")
+    cdef Pool result = Pool.__new__(Pool)
+    cdef int status
+    memset(&opts, 0, sizeof(opts))
+    opts.flags = CUE_READ_ONLY if read_only else 0
+    opts.mode = 0o666 if others else 0
+    opts.quota = size_of(quota, "quota")
+    opts.label = chars(called)
+    now.ns = 0
+    status = cue_pool_take(fd, &opts, now, &pool)
+    if status == CUE_EEMPTY and ns > 0:
+        wait_start(&wait, ns)
+        while (status == CUE_EEMPTY or status == CUE_EINTR) and wait_more(&wait):
+            with nogil:
+                status = cue_pool_take(fd, &opts, wait.slice, &pool)
+    check(CUE_EEMPTY if status == CUE_EINTR else status)
+    result.handle = handle_of(pool, read_only)
     return result
 
 

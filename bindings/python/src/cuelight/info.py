@@ -1,4 +1,4 @@
-"""What the library tells about blocks."""
+"""What the library tells about blocks, processes and types."""
 
 from __future__ import annotations
 
@@ -41,3 +41,57 @@ class BlockInfo(NamedTuple):
     owner: int
     owner_pid: int
     name: str | None
+
+
+class PartyInfo(NamedTuple):
+    """A process that has a pool open.
+
+    Attributes
+    ----------
+    party : int
+        Its number in the pool, from 1 on.
+    pid : int
+    label : str
+        Its program's name, or what it called itself.
+    uid : int
+    blocks, bytes : int
+        What it owns, sent and not yet received included; bytes as they were allocated.
+    leases : int
+        Blocks that it looks at.
+    quota : int
+        Bytes that it may own; 0: no limit.
+    failed : int
+        Allocations that it was refused.
+    since_ns : int
+        Nanoseconds of CLOCK_MONOTONIC when it came.
+    dead : bool
+        Nobody has cleaned up after it yet.
+    """
+
+    party: int
+    pid: int
+    label: str
+    uid: int
+    blocks: int
+    bytes: int
+    leases: int
+    quota: int
+    failed: int
+    since_ns: int
+    dead: bool
+
+
+class TypeInfo(NamedTuple):
+    """All live blocks of a type.
+
+    Attributes
+    ----------
+    blocks, kept : int
+        How many, and how many of them are published.
+    bytes : int
+        As they were allocated.
+    """
+
+    blocks: int
+    kept: int
+    bytes: int
