@@ -144,6 +144,8 @@ bool returned_put(struct cue_pool *pool, struct record *rec, uint32_t index, uin
     struct ring *ring = home_enter(pool, rec, &lane);
     bool back = ring && header.home == lane.generation && (!(note & MESSAGE_ATTACHED) || attached_back(pool, &header, index, state));
     if (back) {
+        if (times(rec) == 0) /* killed between its claim and handing it out: to all others it was in its hand */
+            message_handed_out(rec);
         remind(ring);
         back = block_move(rec, state & ~REC_SHARED, rec_word(REC_KEPT, 0, rec_generation(state))); /* !! */
     }

@@ -43,6 +43,8 @@
     X(topic_reader, "URL COUNT: subscribes, says r; takes COUNT numbers, says t; told, gives them back") \
     X(storm_sender, "URL FILE SENDER LIFE: sends numbered messages until it is killed") \
     X(storm_receiver, "URL FILE HANDS SEED: receives them and looks at each until it is killed") \
+    X(queue_storm_sender, "URL FILE SENDER LIFE: sends numbered messages until it is killed") \
+    X(queue_storm_receiver, "URL FILE HANDS SEED: receives them and marks each until it is killed") \
     X(storm_reaper, "POOL: cleans up after the dead until it is killed") \
     X(actor, "started by cue_spawn: an actor of a kind in role_actor.c")                        \
     X(actor_watcher, "POOL NAME: waits for the actor, watches it, says w; says the letter of what it hears; told, ends") \

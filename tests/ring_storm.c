@@ -1,0 +1,302 @@
+/* Storms of SIGKILL and SIGSTOP over a queue and a stream: senders, receivers and a reaper, each killed or held at random moments and
+ * replaced.
+ *
+ * The queue has `redeliver`: every message that was reported as sent is received, whole, and a second time only if it is marked.
+ * The stream: what was reported as sent is received in order, once, whole; only what a killed receiver had in hand may be missing.
+ * Afterwards the pool has no fault, no block is left, and nothing is left in /dev/shm.
+ *
+ * STORM_KILLS and STORM_SEED in the environment ask for a longer or another storm.
+ *
+ * budget: 120 s
+ */
+#include "tests/harness.h"
+
+#include "tests/cast/mailbox_storm.h"
+#include "tests/cast/queue_storm.h"
+
+#include <cuelight/channel.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <sys/mman.h>
+
+enum { SLOTS = 6, KILLS_MOST = 400 };
+
+/* The processes, and how one is started. */
+struct crew {
+    const char *pool;
+    char url[128], file[64];
+    unsigned slots;
+    struct cast (*start)(const struct crew *crew, unsigned who, unsigned life);
+    struct cast cast[SLOTS];
+    unsigned lives[SLOTS], killed, stopped;
+    _Atomic uint64_t *got; /* grows as long as something arrives */
+    int broken;            /* somebody ended by itself, or nothing arrives */
+};
+
+static unsigned number_from(const char *name, unsigned otherwise)
+{
+    const char *text = getenv(name);
+    return text && atoi(text) > 0 ? (unsigned)atoi(text) : otherwise;
+}
+
+static void *shared_file(char path[64], size_t bytes)
+{
+    strcpy(path, "/tmp/cuelight-storm-XXXXXX");
+    int fd = mkstemp(path);
+    void *map = fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void crew_start(struct crew *crew, unsigned who)
+{
+    crew->lives[who]++;
+    crew->cast[who] = crew->start(crew, who, crew->lives[who]);
+}
+
+static void crew_kill(struct crew *crew, unsigned who)
+{
+    int end = cast_kill(&crew->cast[who]);
+    if (end == CAST_SIGNALLED + SIGKILL) {
+        crew->killed++;
+        return;
+    }
+    fprintf(stderr, "storm: %u (life %u) ended by itself with %d\n", who, crew->lives[who], end);
+    crew->broken++;
+}
+
+/* Holds somebody for a moment. */
+static void crew_stop(struct crew *crew, unsigned who)
+{
+    struct timespec moment = { .tv_nsec = rand() % 8000000 };
+    if (!cast_stop(&crew->cast[who]))
+        return;
+    nanosleep(&moment, NULL);
+    cast_continue(&crew->cast[who]);
+    crew->stopped++;
+}
+
+static void crew_rage(struct crew *crew, unsigned kills)
+{
+    uint64_t got = 0;
+    int64_t since = test_now_ms();
+    for (unsigned who = 0; who < crew->slots; who++)
+        crew_start(crew, who);
+    while (crew->killed < kills && !crew->broken) {
+        struct timespec pause = { .tv_nsec = rand() % 12000000 };
+        nanosleep(&pause, NULL);
+        unsigned who = (unsigned)(rand() >> 4) % crew->slots, other = (unsigned)(rand() >> 4) % crew->slots;
+        if (rand() % 3 == 0)
+            crew_stop(crew, other);
+        crew_kill(crew, who);
+        crew_start(crew, who);
+        uint64_t now = atomic_load(crew->got);
+        if (now != got) {
+            got = now;
+            since = test_now_ms();
+        } else if (test_now_ms() - since > test_ms(8000)) {
+            fprintf(stderr, "storm: nothing arrives any more after %u kills\n", crew->killed);
+            crew->broken++;
+        }
+    }
+    for (unsigned who = 0; who < crew->slots; who++)
+        crew_kill(crew, who);
+}
+
+static void say_fault(void *arg, const char *fault)
+{
+    (void)arg;
+    fprintf(stderr, "fault: %s\n", fault);
+}
+
+static unsigned storm_begin(const char *what)
+{
+    unsigned seed = number_from("STORM_SEED", (unsigned)getpid());
+    printf("%s storm: seed %u\n", what, seed);
+    srand(seed);
+    unsigned kills = number_from("STORM_KILLS", test_ms(1) > 1 ? 80 : 200);
+    return kills < KILLS_MOST ? kills : KILLS_MOST;
+}
+
+/* ---- the queue ---- */
+
+static struct cast start_queue(const struct crew *crew, unsigned who, unsigned life)
+{
+    char number[16], count[16];
+    snprintf(count, sizeof count, "%u", life);
+    snprintf(number, sizeof number, "%u", who < QUEUE_SENDERS ? who : life);
+    if (who < QUEUE_SENDERS)
+        return cast_start("queue_storm_sender", crew->url, crew->file, number, count);
+    if (who < QUEUE_SENDERS + 2)
+        return cast_start("queue_storm_receiver", crew->url, crew->file, number, count);
+    return cast_start("storm_reaper", crew->pool);
+}
+
+/* Takes what is left, as a last receiver. */
+static int queue_drain(struct queue_storm *storm, cue_channel *ch)
+{
+    cue_msg m;
+    int status;
+    while ((status = cue_channel_recv(ch, &m, CUE_NOW)) == 0) {
+        struct queue_bytes bytes = { 0 };
+        if (m.size >= sizeof bytes)
+            memcpy(&bytes, m.data, sizeof bytes);
+        if (queue_whole(&bytes))
+            queue_note(storm, &bytes, m.redelivered > 0);
+        else
+            atomic_fetch_add(&storm->damaged, 1);
+        cue_msg_release(&m);
+    }
+    return status;
+}
+
+static uint64_t queue_lost(const struct queue_storm *storm)
+{
+    uint64_t lost = 0;
+    for (unsigned s = 0; s < QUEUE_SENDERS; s++)
+        for (unsigned life = 0; life < QUEUE_LIVES; life++)
+            for (uint32_t n = 1; n <= atomic_load(&storm->committed[s][life]); n++)
+                lost += !(atomic_load(&storm->seen[s][life][n / 64]) >> (n % 64) & 1);
+    return lost;
+}
+
+static int queue_run(struct crew *crew, struct queue_storm *storm, unsigned kills)
+{
+    cue_channel *ch, *in;
+    cue_pool_info info;
+    cue_channel_info lane;
+    snprintf(crew->url, sizeof crew->url, "shm://%s/storm?kind=queue&depth=32&redeliver=1000", crew->pool);
+    if (cue_channel_open(crew->url, CUE_SEND, NULL, &ch))
+        return 1;
+    cue_pool *pool = cue_channel_pool(ch);
+    crew_rage(crew, kills);
+    cue_pool_check(pool, true, NULL, NULL);
+    if (cue_channel_open(crew->url, CUE_RECV, NULL, &in) || queue_drain(storm, in) != CUE_EEMPTY || cue_channel_stat(in, &lane))
+        return 2;
+    cue_channel_close(in);
+    int faults = cue_pool_check(pool, true, say_fault, NULL);
+    if (cue_pool_stat(pool, &info))
+        return 3;
+    uint64_t lost = queue_lost(storm);
+    printf("queue storm: %u kills, %u held, %llu messages (%llu with a block), %llu given back, %llu redeliveries, %llu repairs; %llu lost\n",
+           crew->killed, crew->stopped, (unsigned long long)storm->got, (unsigned long long)storm->blocks, (unsigned long long)lane.returned,
+           (unsigned long long)storm->again, (unsigned long long)info.reaped, (unsigned long long)lost);
+    fflush(stdout);
+    bool ran = crew->killed >= kills && crew->stopped && storm->got > crew->killed && storm->blocks && storm->again && lane.returned && info.reaped;
+    cue_channel_close(ch);
+    return !ran                ? 4
+           : storm->disordered ? 5
+           : storm->damaged    ? 6
+           : storm->doubled    ? 7
+           : lost              ? 8
+           : faults            ? 9
+           : info.blocks != 1  ? 10
+           : crew->broken      ? 11
+                               : 0;
+}
+
+Test(ring_storm, a_queue_loses_nothing_and_doubles_only_what_is_marked, .timeout = 110)
+{
+    unsigned kills = storm_begin("queue");
+    struct crew crew = { .pool = test_name("queuestorm"), .slots = 6, .start = start_queue };
+    struct queue_storm *storm = shared_file(crew.file, sizeof *storm);
+    cr_assert(storm != NULL);
+    crew.got = &storm->got;
+    int step = queue_run(&crew, storm, kills);
+    munmap(storm, sizeof *storm);
+    unlink(crew.file);
+    cr_assert(eq(int, step, 0));
+    cr_assert(eq(int, test_leftovers(crew.pool), 0));
+}
+
+/* ---- the stream ---- */
+
+static struct cast start_stream(const struct crew *crew, unsigned who, unsigned life)
+{
+    char count[16];
+    snprintf(count, sizeof count, "%u", life);
+    if (who == 0)
+        return cast_start("storm_sender", crew->url, crew->file, "0", count);
+    if (who == 1)
+        return cast_start("storm_receiver", crew->url, crew->file, life % 2 ? "1" : "8", count);
+    return cast_start("storm_reaper", crew->pool);
+}
+
+static int stream_drain(struct storm *storm, cue_channel *ch)
+{
+    cue_msg m;
+    int status;
+    while ((status = cue_channel_recv(ch, &m, CUE_NOW)) == 0) {
+        struct storm_bytes bytes = { .sender = UINT64_MAX };
+        if (m.size >= sizeof bytes)
+            memcpy(&bytes, m.data, sizeof bytes);
+        if (storm_whole(&bytes))
+            storm_take(storm, &bytes);
+        else
+            atomic_fetch_add(&storm->damaged, 1);
+        cue_msg_release(&m);
+    }
+    return status;
+}
+
+/* What was reported as sent and never came, at the very end. */
+static uint64_t stream_tail(const struct crew *crew, const struct storm *storm)
+{
+    uint64_t missing = 0, last = atomic_load(&storm->last[0]);
+    for (uint64_t life = last >> 32; life <= crew->lives[0]; life++) {
+        uint64_t sent = atomic_load(&storm->committed[0][life]), from = life == last >> 32 ? last & UINT32_MAX : 0;
+        missing += sent > from ? sent - from : 0;
+    }
+    return missing;
+}
+
+static int stream_run(struct crew *crew, struct storm *storm, unsigned kills)
+{
+    cue_pool *pool;
+    cue_channel *in;
+    cue_pool_info info;
+    if (cue_pool_open(crew->pool, &(cue_pool_opts){ .size = 64 << 20 }, &pool))
+        return 1;
+    snprintf(crew->url, sizeof crew->url, "shm://%s/storm?kind=stream&depth=32", crew->pool);
+    crew_rage(crew, kills);
+    cue_pool_check(pool, true, NULL, NULL);
+    if (cue_channel_open(crew->url, CUE_RECV, NULL, &in) || stream_drain(storm, in) != CUE_EEMPTY)
+        return 2;
+    cue_channel_close(in);
+    int faults = cue_pool_check(pool, true, say_fault, NULL);
+    if (cue_pool_stat(pool, &info))
+        return 3;
+    uint64_t missing = atomic_load(&storm->missing) + stream_tail(crew, storm), hands = 8 * (uint64_t)crew->lives[1];
+    printf("stream storm: %u kills, %u held, %llu messages (bytes %llu, blocks %llu, both %llu, header %llu), %llu repairs; missing %llu of at "
+           "most %llu in killed hands\n",
+           crew->killed, crew->stopped, (unsigned long long)storm->got, (unsigned long long)storm->kinds[0],
+           (unsigned long long)storm->kinds[1], (unsigned long long)storm->kinds[2], (unsigned long long)storm->kinds[3],
+           (unsigned long long)info.reaped, (unsigned long long)missing, (unsigned long long)hands);
+    fflush(stdout);
+    bool ran = crew->killed >= kills && crew->stopped && storm->got > crew->killed && info.reaped;
+    cue_pool_close(pool);
+    return !ran                ? 4
+           : storm->disordered ? 5
+           : storm->damaged    ? 6
+           : missing > hands   ? 7
+           : faults            ? 8
+           : info.blocks != 0  ? 9
+           : crew->broken      ? 10
+                               : 0;
+}
+
+Test(ring_storm, a_stream_keeps_order_and_loses_only_what_was_in_hand, .timeout = 110)
+{
+    unsigned kills = storm_begin("stream");
+    struct crew crew = { .pool = test_name("streamstorm"), .slots = 3, .start = start_stream };
+    struct storm *storm = shared_file(crew.file, sizeof *storm);
+    cr_assert(storm != NULL);
+    crew.got = &storm->got;
+    int step = stream_run(&crew, storm, kills);
+    munmap(storm, sizeof *storm);
+    unlink(crew.file);
+    cr_assert(eq(int, step, 0));
+    cr_assert(eq(int, test_leftovers(crew.pool), 0));
+}
