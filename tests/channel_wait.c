@@ -100,6 +100,15 @@ static bool readable(int fd, int ms)
 }
 enum { SOON = 10000 };
 
+/* As epoll_wait; one that was stopped and goes on is told EINTR by the kernel. */
+static int ready(int epoll, struct epoll_event *events, int most, int ms)
+{
+    int n;
+    while ((n = epoll_wait(epoll, events, most, test_ms(ms))) < 0 && errno == EINTR)
+        ;
+    return n;
+}
+
 /* ---- descriptors ---- */
 
 static void rings_and_is_silent(const char *way, const char *options)
@@ -177,10 +186,10 @@ Test(channel_fd, edges_come_one_for_each_time_that_it_was_emptied)
     cr_assert(eq(int, epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0));
     for (int i = 0; i < 20; i++) {
         send_number(0, i);
-        cr_assert(eq(int, epoll_wait(epoll, &event, 1, test_ms(SOON)), 1));
+        cr_assert(eq(int, ready(epoll, &event, 1, SOON), 1));
         cr_assert(eq(int, take(0), i));
         cr_assert(eq(int, take(0), CUE_EEMPTY));
-        cr_assert(eq(int, epoll_wait(epoll, &event, 1, 0), 0));
+        cr_assert(eq(int, ready(epoll, &event, 1, 0), 0));
     }
     close(epoll);
 }
@@ -202,17 +211,17 @@ static void many_channels(const char *way)
         cr_assert(eq(int, take(i), CUE_EEMPTY));
         cr_assert(eq(int, epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0));
     }
-    cr_assert(eq(int, epoll_wait(epoll, events, 16, 0), 0));
+    cr_assert(eq(int, ready(epoll, events, 16, 0), 0));
     for (unsigned i = 0; i < MANY; i += 97) {
         send_number(i, (int)i);
-        cr_assert(eq(int, epoll_wait(epoll, events, 16, test_ms(SOON)), 1));
+        cr_assert(eq(int, ready(epoll, events, 16, SOON), 1));
         cr_assert(eq(u32, events[0].data.u32, i));
         cr_assert(eq(int, take(i), (int)i));
         cr_assert(eq(int, take(i), CUE_EEMPTY));
     }
     struct rusage before, after; /* what it costs to wait: the bench has the exact figure */
     getrusage(RUSAGE_SELF, &before);
-    epoll_wait(epoll, events, 16, 1000);
+    ready(epoll, events, 16, 1000);
     getrusage(RUSAGE_SELF, &after);
     long us = (after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000 +
               after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec;
@@ -571,6 +580,92 @@ Test(channel_any, takes_over_from_a_sender_that_was_killed_with_its_message_sent
     cast_say(&sender, 's');
     cr_assert(eq(int, any(2, CUE_SEC(60)), 1));
     cr_assert(eq(int, cast_kill(&sender), CAST_SIGNALLED + SIGKILL));
+    cr_assert(eq(int, any(2, CUE_MS(10)), CUE_EEMPTY));
+}
+
+/* A message or the death of the peer, whichever comes. */
+Test(channel_any, tells_of_the_death_of_a_peer)
+{
+    cue_msg m;
+    open_lane(0, "");
+    CUE_MUST(cue_channel_open(lane("@parties"), CUE_RECV, NULL, &in[1]));
+    struct cast sender = cast_start("mailbox_sender", lane("lane0"));
+    cr_assert(eq(int, cast_hear(&sender, 10000), 'r'));
+    cast_say(&sender, 's');
+    bool came = false, up = false;
+    while (!came || !up) {
+        int which = cue_channel_recv_any(in, 2, &m, CUE_SEC(60));
+        cr_assert(ge(int, which, 0));
+        came |= which == 0;
+        up |= which == 1 && m.type == CUE_PARTY_UP;
+        cue_msg_release(&m);
+    }
+    cr_assert(eq(int, cast_kill(&sender), CAST_SIGNALLED + SIGKILL));
+    cr_assert(eq(int, cue_channel_recv_any(in, 2, &m, CUE_SEC(60)), 1));
+    cr_assert(eq(u32, m.type, CUE_PARTY_DOWN));
+    cue_msg_release(&m);
+}
+
+static void *send_through_both(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 20; i++) {
+        while (atomic_load(&served_so_far) < i)
+            sched_yield();
+        CUE_MUST(cue_channel_send(out[i % 2], CUE_MSG(NOTE, i), CUE_SEC(20)));
+    }
+    while (atomic_load(&served_so_far) < 20)
+        sched_yield();
+    cue_channel_wake(in[0]);
+    while (atomic_load(&served_so_far) < 21)
+        sched_yield();
+    cue_channel_wake(in[1]);
+    return NULL;
+}
+
+Test(channel_fd, of_a_socket_is_readable_while_messages_wait)
+{
+    snprintf(url, sizeof url, "ipc://@%s", pool_name);
+    CUE_MUST(cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .pool = pool }, &in[0]));
+    CUE_MUST(cue_channel_open(url, CUE_SEND, &(cue_channel_opts){ .pool = pool }, &out[0]));
+    int fd = cue_channel_fd(in[0]), number[3] = { 1, 2, 3 };
+    cr_assert(ge(int, fd, 0));
+    cue_msg m[3];
+    for (int i = 0; i < 3; i++)
+        m[i] = (cue_msg){ .type = NOTE, .data = &number[i], .size = sizeof number[i] };
+    cr_assert(eq(int, cue_channel_send_many(out[0], m, 3, CUE_SEC(20)), 3));
+    for (int i = 0; i < 3; i++) {
+        int got = CUE_EEMPTY;
+        while (got == CUE_EEMPTY) { /* a packet may be a hello */
+            cr_assert(readable(fd, SOON));
+            got = take(0);
+        }
+        cr_assert(eq(int, got, i + 1));
+    }
+    while (take(0) == CUE_EEMPTY && readable(fd, 0))
+        ;
+    cue_channel_wake(in[0]);
+    cr_assert(readable(fd, SOON));
+    cr_assert(eq(int, take(0), CUE_EINTR));
+}
+
+Test(channel_any, waits_for_sockets_and_lanes_together, .timeout = 60)
+{
+    pthread_t thread;
+    open_lane(0, "");
+    snprintf(url, sizeof url, "ipc://@%s", pool_name);
+    CUE_MUST(cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .pool = pool }, &in[1]));
+    CUE_MUST(cue_channel_open(url, CUE_SEND, &(cue_channel_opts){ .pool = pool }, &out[1]));
+    cr_assert(eq(int, any(2, CUE_MS(10)), CUE_EEMPTY));
+    cr_assert(eq(int, pthread_create(&thread, NULL, send_through_both, NULL), 0));
+    for (int i = 0; i < 20; i++) {
+        cr_assert(eq(int, any(2, CUE_SEC(60)), i % 2));
+        atomic_store(&served_so_far, i + 1);
+    }
+    cr_assert(eq(int, any(2, CUE_SEC(60)), CUE_EINTR)); /* by the lane */
+    atomic_store(&served_so_far, 21);
+    cr_assert(eq(int, any(2, CUE_SEC(60)), CUE_EINTR)); /* by the socket */
+    pthread_join(thread, NULL);
     cr_assert(eq(int, any(2, CUE_MS(10)), CUE_EEMPTY));
 }
 

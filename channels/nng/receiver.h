@@ -26,6 +26,8 @@ struct receiver {
     int recv_fd; /* NNG's, to poll; never read */
     int wake_fd; /* an eventfd: cue_channel_wake, and closing */
     int gone_fd; /* an eventfd: a connection has ended */
+    _Atomic int poll_fd; /* cue_channel_fd: an epoll of recv_fd, wake_fd and left_fd; -1: nobody has asked for it */
+    int left_fd;         /* with it, an eventfd: the packet at hand is not used up */
     struct guard *guard;
     pthread_t thread; /* if there is a guard */
     int stop_fd;

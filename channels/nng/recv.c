@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -334,8 +335,10 @@ static int take_message(struct receiver *r, cue_msg *out)
 static int wait_for_packet(struct receiver *r, int64_t deadline)
 {
     int64_t nap = deadline_nap(deadline);
+    if (nap <= 0 && deadline && atomic_load_explicit(&r->lane.closing, acquire)) /* as below, for a wait that is over at once */
+        return CUE_ECLOSED;
     if (nap <= 0)
-        return CUE_EEMPTY;
+        return deadline && event_take(r->wake_fd) ? CUE_EINTR : CUE_EEMPTY;
     if (r->transfers.open && nap > IDLE_LOOK_NS)
         nap = IDLE_LOOK_NS;
     struct pollfd fds[] = { { .fd = r->recv_fd, .events = POLLIN },
@@ -376,6 +379,8 @@ static int receiver_recv_many(cue_channel *ch, cue_msg *out, size_t n, int64_t d
             status = wait_for_packet(r, deadline);
         }
     }
+    if (atomic_load_explicit(&r->poll_fd, acquire) >= 0) /* pairs with: receiver_poll_fd */
+        r->left ? event_ring(r->left_fd) : (void)event_take(r->left_fd);
     socket_leave(&r->lane);
     return got ? (int)got : status;
 }
@@ -446,6 +451,10 @@ static void receiver_end(struct receiver *r)
         close(r->wake_fd);
     if (r->gone_fd >= 0)
         close(r->gone_fd);
+    if (atomic_load_explicit(&r->poll_fd, acquire) >= 0) {
+        close(atomic_load_explicit(&r->poll_fd, relaxed)); /* as above */
+        close(r->left_fd);
+    }
 }
 
 static int receiver_prepare(struct receiver *r)
@@ -469,6 +478,7 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     if (lane->max > room)
         lane->max = room; /* nothing larger could be taken in */
     r->transfers.bytes_max = opts->bytes ? opts->bytes : room / 4;
+    atomic_store_explicit(&r->poll_fd, -1, relaxed); /* nobody knows it yet */
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&r->lock, NULL);
@@ -517,10 +527,25 @@ static int receiver_close(cue_channel *ch)
     return 0;
 }
 
+/* What there may be to receive: a packet in NNG, the rest of the one at hand, a wake. */
 static int receiver_poll_fd(cue_channel *ch, unsigned how)
 {
+    struct receiver *r = (struct receiver *)ch;
+    struct epoll_event event = { .events = EPOLLIN };
     (void)how;
-    return ((struct receiver *)ch)->recv_fd; /* after CUE_EEMPTY all that is to come comes through NNG */
+    r->left_fd = eventfd(atomic_load_explicit(&r->count.left, relaxed) > 0, EFD_CLOEXEC | EFD_NONBLOCK); /* the next receive looks again */
+    int fd = r->left_fd < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
+    if (fd >= 0 && epoll_ctl(fd, EPOLL_CTL_ADD, r->recv_fd, &event) == 0 && epoll_ctl(fd, EPOLL_CTL_ADD, r->wake_fd, &event) == 0 &&
+        epoll_ctl(fd, EPOLL_CTL_ADD, r->left_fd, &event) == 0) {
+        atomic_store_explicit(&r->poll_fd, fd, release); /* pairs with: the end of a receive */
+        return fd;
+    }
+    int status = trail_errno("%s: a descriptor to poll", r->lane.url);
+    if (fd >= 0)
+        close(fd);
+    if (r->left_fd >= 0)
+        close(r->left_fd);
+    return status;
 }
 
 const struct channel_ops receiver_ops = { .recv_many = receiver_recv_many,
