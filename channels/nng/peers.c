@@ -181,7 +181,7 @@ static int peer_pool(struct receiver *r, const struct wire_head *head, uint64_t 
     *host = desc.host;
     if (desc.pool_uid == own->uid && desc.host == own->host)
         *out = own;
-    else if (cue_pool_attach(head->pool, head->pool_bytes, out))
+    else if (desc.host != own->host || cue_pool_attach(head->pool, head->pool_bytes, out))
         *out = NULL;
     return 0;
 }
