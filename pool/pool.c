@@ -901,7 +901,7 @@ int cue_pool_destroy(cue_pool *pool)
         return status;
     atomic_store_explicit(&pool->header->life, LIFE_GONE, seq_cst); /* !! */
     /* comparing the name and unlinking it are two steps: only under INIT. A holder that is stopped leaves it to the next opener */
-    struct life_lock init = { NULL };
+    struct life_lock init = { 0 };
     for (int tries = 0; tries < OPEN_TRIES && life_hold(pool->fd, LOCK_INIT, &init); tries++)
         sched_yield();
     if (init.page) {
