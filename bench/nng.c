@@ -1,13 +1,17 @@
-/* What an ipc lane costs: the rows lane.nng.*. Descriptors travel; the blocks of 64 bytes stay in the pool.
+/* What socket lanes cost: the rows lane.nng.*. Descriptors travel; the blocks of 64 bytes stay in the pool.
  *
- * `rate` flushes after each message, `rate.batch` lets the lane gather them as it does by default.
+ * `rate` flushes after each message, `rate.batch` lets the lane gather them as it does by default. `tcp.*` is the same over the
+ * loopback. `far` moves blocks of 1 MiB to a receiver that cannot map the sender's pool: both ends have one of their own, and the
+ * sender's says that it is on another host.
  */
 #include "bench/bench.h"
 
 #include <cuelight/channel.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { MESSAGE = 64, BATCH = 64 };
+enum { MESSAGE = 64, BATCH = 64, LARGE = 1 << 20 };
+enum { SINGLE = 0, BATCHED = 1, TCP = 2, FAR = 4 }; /* a case's argument */
 enum { MORE = 1, LAST = 2 }; /* first byte of a message */
 
 #define PATIENCE CUE_SEC(20) /* whoever waits longer has lost a message */
@@ -15,15 +19,39 @@ enum { MORE = 1, LAST = 2 }; /* first byte of a message */
 struct end {
     cue_pool *pool;
     cue_channel *ch;
+    size_t size; /* of a message */
 };
 
-static struct end open_end(const struct bench *b, const char *name, unsigned how, cue_time flush)
+static uint32_t hash(const char *text)
 {
-    struct end end;
-    char url[128];
-    snprintf(url, sizeof url, "ipc://@%s-%s", bench_tag(b), name);
-    CUE_MUST(cue_pool_open(bench_tag(b), NULL, &end.pool));
-    CUE_MUST(cue_channel_open(url, how, &(cue_channel_opts){ .pool = end.pool, .flush = flush }, &end.ch));
+    uint32_t h = 2166136261u;
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 16777619u;
+    return h;
+}
+
+/* A port of the loopback that both ends know and few others use. */
+static void address(const struct bench *b, const char *name, long what, char *url, size_t room)
+{
+    char both[96];
+    snprintf(both, sizeof both, "%s-%s", bench_tag(b), name);
+    if (what & TCP)
+        snprintf(url, room, "tcp://127.0.0.1:%u", 20000 + hash(both) % 12000);
+    else
+        snprintf(url, room, "ipc://@%s", both);
+}
+
+static struct end open_end(const struct bench *b, const char *name, unsigned how, cue_time flush, long what)
+{
+    struct end end = { .size = what & FAR ? LARGE : MESSAGE };
+    char url[128], pool[100];
+    bool elsewhere = (what & FAR) && how == CUE_SEND;
+    address(b, name, what, url, sizeof url);
+    snprintf(pool, sizeof pool, "%s%s", bench_tag(b), elsewhere ? "-far" : "");
+    if (elsewhere)
+        setenv("CUE_HOST_ID", "elsewhere", 1);
+    CUE_MUST(cue_pool_open(pool, NULL, &end.pool));
+    CUE_MUST(cue_channel_open(url, how, &(cue_channel_opts){ .pool = end.pool, .flush = flush, .depth = what & FAR ? 16 : 0 }, &end.ch));
     return end;
 }
 static void close_end(struct end *end)
@@ -40,8 +68,8 @@ static void check(int status, const char *what)
 static void put(const struct end *end, int what)
 {
     cue_block block;
-    check(cue_block_alloc(end->pool, MESSAGE, NULL, &block), "alloc");
-    memset(block.data, what, MESSAGE);
+    check(cue_block_alloc(end->pool, end->size, NULL, &block), "alloc");
+    memset(block.data, what, end->size <= MESSAGE ? end->size : 1);
     check(cue_channel_send(end->ch, &(cue_msg){ .move = &block }, PATIENCE), "send");
 }
 static int take(const struct end *end)
@@ -55,11 +83,10 @@ static int take(const struct end *end)
 
 static void ping(struct bench *b, long arg)
 {
-    (void)arg;
     bench_pin(b, 0);
-    struct end back = open_end(b, "back", CUE_RECV, CUE_NS(-1));
+    struct end back = open_end(b, "back", CUE_RECV, CUE_NS(-1), arg);
     struct helper *h = bench_helper(b, 0);
-    struct end out = open_end(b, "out", CUE_SEND, CUE_NS(-1));
+    struct end out = open_end(b, "out", CUE_SEND, CUE_NS(-1), arg);
     while (bench_next(b)) {
         helper_go(h, bench_seconds(b));
         uint64_t end = bench_end(b), last = ticks_now();
@@ -80,9 +107,8 @@ static void ping(struct bench *b, long arg)
 }
 static void pong(struct bench *b, long arg)
 {
-    (void)arg;
     bench_pin(b, 1);
-    struct end out = open_end(b, "out", CUE_RECV, CUE_NS(-1)), back = open_end(b, "back", CUE_SEND, CUE_NS(-1));
+    struct end out = open_end(b, "out", CUE_RECV, CUE_NS(-1), arg), back = open_end(b, "back", CUE_SEND, CUE_NS(-1), arg);
     while (bench_next(b)) {
         int what;
         do {
@@ -95,17 +121,17 @@ static void pong(struct bench *b, long arg)
     close_end(&back);
 }
 
-static void receive(struct bench *b, long batched)
+static void receive(struct bench *b, long what)
 {
     bench_pin(b, 0);
-    struct end end = open_end(b, "many", CUE_RECV, CUE_NS(0));
+    struct end end = open_end(b, "many", CUE_RECV, CUE_NS(0), what);
     struct helper *h = bench_helper(b, 0);
     while (bench_next(b)) {
         helper_go(h, bench_seconds(b));
         uint64_t begin = ticks_now(), got = 0;
         for (bool more = true; more;) {
             cue_msg m[BATCH];
-            int n = cue_channel_recv_many(end.ch, m, batched ? BATCH : 1, PATIENCE);
+            int n = cue_channel_recv_many(end.ch, m, what & BATCHED ? BATCH : 1, PATIENCE);
             check(n, "receive");
             for (int i = 0; i < n; i++) {
                 more = more && *(const unsigned char *)m[i].data != LAST;
@@ -120,10 +146,10 @@ static void receive(struct bench *b, long batched)
     helper_end(h);
     close_end(&end);
 }
-static void send(struct bench *b, long batched)
+static void send(struct bench *b, long what)
 {
     bench_pin(b, 1);
-    struct end end = open_end(b, "many", CUE_SEND, batched ? CUE_NS(0) : CUE_NS(-1));
+    struct end end = open_end(b, "many", CUE_SEND, what & BATCHED ? CUE_NS(0) : CUE_NS(-1), what);
     while (bench_next(b)) {
         uint64_t stop = bench_end(b);
         while (ticks_now() < stop)
@@ -135,9 +161,12 @@ static void send(struct bench *b, long batched)
 }
 
 static const struct bench_case cases[] = {
-    { "oneway", ping, pong, 0 },
-    { "rate", receive, send, 0 },
-    { "rate.batch", receive, send, 1 },
+    { "oneway", ping, pong, SINGLE },
+    { "rate", receive, send, SINGLE },
+    { "rate.batch", receive, send, BATCHED },
+    { "tcp.oneway", ping, pong, TCP },
+    { "tcp.rate.batch", receive, send, TCP | BATCHED },
+    { "tcp.far", receive, send, TCP | FAR | BATCHED },
 };
 
 int main(int argc, char **argv)

@@ -382,7 +382,31 @@ def lane_rows() -> list[Row]:
             ours("nng", "rate.batch"),
             UNIX_RATE,
             [NNG_RATE, ZEROMQ_RATE],
-            "row:lane.nng.rate>=10",
+            "row:lane.nng.rate>=20",
+        ),
+        Row(
+            "lane.nng.tcp.oneway",
+            "tcp lane over the loopback, descriptor of a 64 B block, half a round trip",
+            "us",
+            ours("nng", "tcp.oneway"),
+            None,
+            [Side("NNG", "nng-alone", "tcp.oneway")],
+        ),
+        Row(
+            "lane.nng.tcp.rate.batch",
+            "tcp lane over the loopback, descriptors of 64 B blocks in batches",
+            "1/s",
+            ours("nng", "tcp.rate.batch"),
+            None,
+            [Side("NNG", "nng-alone", "tcp.rate")],
+        ),
+        Row(
+            "lane.nng.far",
+            "blocks of 1 MiB in chunks over the loopback, to a receiver that cannot map their pool",
+            "1/s",
+            ours("nng", "tcp.far"),
+            None,
+            [Side("NNG", "nng-alone", "tcp.large")],
         ),
     ]
     return rows

@@ -424,3 +424,118 @@ Test(nng_far, a_sender_killed_in_mid_chunk_leaves_nothing)
     cr_assert(gt(u32, cut, 0));
     cr_assert(eq(int, cue_channel_close(r), 0));
 }
+
+Test(nng_far, a_sender_that_is_stopped_in_mid_chunk_stops_nobody_else)
+{
+    char url[120];
+    cue_msg m;
+    url_of("tcp", url, sizeof url);
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 });
+    struct cast stopped = start_far(url, 1000, 8 << 20);
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+    cue_msg_release(&m);
+    cr_assert(cast_stop(&stopped)); /* its connection is half open from now on */
+    while (cue_channel_recv(r, &m, CUE_MS(50)) == 0)
+        cue_msg_release(&m);
+    char first[64];
+    strcpy(first, theirs);
+    struct cast other = start_far(url, 100, 300000);
+    for (uint64_t i = 0; i < 100; i++) {
+        cr_assert(eq(int, cue_channel_recv(r, &m, CUE_SEC(20)), 0), "%s", cue_trail());
+        cr_assert(eq(u64, m.tag, i));
+        cue_msg_release(&m);
+    }
+    while (!cast_ended(&other))
+        if (cue_channel_recv(r, &m, CUE_MS(20)) == 0)
+            cue_msg_release(&m);
+    cr_assert(eq(int, cast_wait(&other, 20000), 0));
+    cr_assert(eq(int, cast_kill(&stopped), CAST_SIGNALLED + SIGKILL));
+    cr_assert(eq(int, cue_channel_close(r), 0));
+    cue_pool *orphan;
+    CUE_MUST(cue_pool_open(first, NULL, &orphan));
+    nothing_is_left(orphan);
+    cue_pool_close(orphan);
+}
+
+Test(nng_far, a_thousand_clients_that_connect_and_vanish_over_tcp)
+{
+    char url[120];
+    cue_msg m;
+    static const char greeting[] = "\0SP\0\0\x11\0\0\0\0\0\0\0\0\0\x20garbage";
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int port = free_port();
+    to.sin_port = htons((uint16_t)port);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", port);
+    cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 }), *s = open_in(pool, url, CUE_SEND, (cue_channel_opts){ 0 });
+    for (uint64_t i = 0; i < 1000; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
+            send(fd, greeting, i % sizeof greeting, MSG_NOSIGNAL);
+        if (i % 4 == 3)
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger)); /* a reset */
+        close(fd);
+        if (i % 50)
+            continue;
+        CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = i, .data = "x", .size = 1 }, CUE_SEC(20)));
+        CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+        cr_assert(eq(u64, m.tag, i));
+        cue_msg_release(&m);
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    s = open_in(pool, url, CUE_SEND, (cue_channel_opts){ 0 }); /* newcomers are served, too */
+    CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = 5, .data = "x", .size = 1 }, CUE_SEC(20)));
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+    cue_msg_release(&m);
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+/* Two network namespaces with a wire between: ours from now on, and that of a process that stays until `hold` is closed. */
+static bool two_networks(char *inner, size_t room, int *hold)
+{
+    int pair[2];
+    char byte, command[300];
+    if (unshare(CLONE_NEWNET) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        byte = unshare(CLONE_NEWNET) == 0;
+        if (send(pair[1], &byte, 1, 0) == 1)
+            (void)!recv(pair[1], &byte, 1, 0);
+        _exit(0);
+    }
+    close(pair[1]);
+    *hold = pair[0];
+    snprintf(inner, room, "%d", (int)pid);
+    if (recv(pair[0], &byte, 1, 0) != 1 || !byte)
+        return false;
+    snprintf(command, sizeof command,
+             "{ ip link add cue0 type veth peer name cue1 netns %d && ip addr add 10.77.0.1/24 dev cue0 && ip link set cue0 up && "
+             "nsenter -t %d -n sh -c 'ip addr add 10.77.0.2/24 dev cue1 && ip link set cue1 up'; } >/dev/null 2>&1",
+             (int)pid, (int)pid);
+    return system(command) == 0;
+}
+
+Test(nng_far, two_hosts_with_a_wire_between)
+{
+    char inner[20], command[600], *cast = getenv("CAST_PROGRAM");
+    int hold = -1;
+    if (!two_networks(inner, sizeof inner, &hold)) {
+        close(hold);
+        cr_skip_test("network namespaces are not permitted here");
+    }
+    strcpy(theirs, test_name("theirs"));
+    snprintf(command, sizeof command, "nsenter -t %s -n %s nng_far tcp://10.77.0.1:7500 %s 40 700000", inner, cast ? cast : CAST_PROGRAM, theirs);
+    cue_channel *r = open_in(pool, "tcp://10.77.0.1:7500", CUE_RECV, (cue_channel_opts){ 0 });
+    FILE *sender = popen(command, "re");
+    cr_assert(sender != NULL);
+    receive_far(r, 0, 40, 700000);
+    cue_msg m;
+    for (int i = 0; i < 20; i++) /* what it still asks */
+        if (cue_channel_recv(r, &m, CUE_MS(30)) == 0)
+            cue_msg_release(&m);
+    cr_assert(eq(int, pclose(sender), 0));
+    cr_assert(eq(int, cue_channel_close(r), 0));
+    close(hold);
+}

@@ -2,14 +2,15 @@
  * budget: 120 s */
 #include "tests/harness.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <cuelight.h>
+#include <netinet/in.h>
 
 enum { NUMBERS = 1 << 21, KILLS = 25, DEPTH = 200, SPAN = NUMBERS / (2 * KILLS + 4) /* numbers of one sender */ };
 
-static const char *name;
-static char url[120], folder[40];
+static char url[120], folder[40], name[64];
 static cue_pool *pool;
 static cue_block table;
 static uint64_t seed;
@@ -24,7 +25,7 @@ static void set_up(void)
 {
     strcpy(folder, "/tmp/cuetest-XXXXXX");
     cr_assert(mkdtemp(folder) != NULL);
-    name = test_name("storm");
+    strcpy(name, test_name("storm"));
     snprintf(url, sizeof url, "ipc://%s/lane", folder);
     CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 16 << 20, .flags = CUE_CREATE }, &pool));
     CUE_MUST(cue_block_alloc(pool, NUMBERS, &(cue_block_opts){ .type = 900, .id = 1, .flags = CUE_KEEP | CUE_ZERO }, &table));
@@ -34,12 +35,26 @@ static void tear_down(void)
 {
     cr_assert(eq(int, cue_block_free(&table), 0));
     cue_pool_close(pool);
-    unlink(url + strlen("ipc://"));
+    char path[60];
+    snprintf(path, sizeof path, "%s/lane", folder);
+    unlink(path);
     rmdir(folder);
     cr_assert(eq(int, test_leftovers(name), 0));
 }
 
 TestSuite(nng_storm, .init = set_up, .fini = tear_down, .timeout = 110);
+
+/* A port of the loopback that nobody listens on now. */
+static void over_tcp(void)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert(eq(int, bind(fd, (struct sockaddr *)&at, sizeof at), 0));
+    cr_assert(eq(int, getsockname(fd, (struct sockaddr *)&at, &size), 0));
+    close(fd);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", ntohs(at.sin_port));
+}
 
 static struct cast start_sender(uint64_t sender, uint64_t first, unsigned most)
 {
@@ -80,9 +95,8 @@ static void nothing_is_left(void)
     cr_assert(eq(u64, info.in_flight, 0));
 }
 
-Test(nng_storm, killed_receivers_lose_only_what_they_had_in_hand)
+static void kill_receivers(void)
 {
-    seed = 1001;
     struct cast sender = start_sender(1, 1, NUMBERS - 1), receiver = cast_start("nng_recv", url, name);
     cr_assert(eq(int, cast_hear(&sender, 20000), 'r'));
     for (int kill = 0; kill < KILLS; kill++) {
@@ -104,9 +118,21 @@ Test(nng_storm, killed_receivers_lose_only_what_they_had_in_hand)
     nothing_is_left();
 }
 
-Test(nng_storm, killed_senders_leave_no_block_and_no_double)
+Test(nng_storm, killed_receivers_lose_only_what_they_had_in_hand)
 {
-    seed = 2002;
+    seed = 1001;
+    kill_receivers();
+}
+
+Test(nng_storm, killed_receivers_over_tcp)
+{
+    seed = 1002;
+    over_tcp();
+    kill_receivers();
+}
+
+static void kill_senders(void)
+{
     uint64_t sum = 0, first = 1;
     struct cast receiver = cast_start("nng_recv", url, name);
     cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
@@ -125,6 +151,19 @@ Test(nng_storm, killed_senders_leave_no_block_and_no_double)
     printf("senders: %d kills, %lu messages\n", KILLS, sum);
     cr_assert(gt(u64, sum, 1000));
     nothing_is_left();
+}
+
+Test(nng_storm, killed_senders_leave_no_block_and_no_double)
+{
+    seed = 2002;
+    kill_senders();
+}
+
+Test(nng_storm, killed_senders_over_tcp)
+{
+    seed = 2003;
+    over_tcp();
+    kill_senders();
 }
 
 Test(nng_storm, both_sides_killed_at_random)

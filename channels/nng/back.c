@@ -30,7 +30,8 @@ static void take_ack(struct sender *s, nng_msg *packet)
         return;
     pthread_mutex_lock(&s->pipe_lock);
     atomic_store_explicit(&s->back_max, head.max, relaxed); /* before the word */
-    atomic_store_explicit(&s->back_word, cell_word(head.incarnation, head.bye, head.number), release); /* pairs with: take_word */
+    atomic_store_explicit(&s->greet, head.bye == WIRE_BYE, relaxed);
+    atomic_store_explicit(&s->back_word, cell_word(head.incarnation, head.bye != 0, head.number), release); /* pairs with: take_word */
     if (!s->ended)
         sender_poke(s);
     pthread_mutex_unlock(&s->pipe_lock);

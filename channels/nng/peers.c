@@ -48,7 +48,7 @@ static void answer_near(const struct receiver *r, const struct peer *peer, struc
         futex_wake(&cell->bell, 1);
 }
 
-static void answer_far(const struct receiver *r, const struct peer *peer, bool bye)
+static void answer_far(const struct receiver *r, const struct peer *peer, uint32_t bye)
 {
     struct wire_head head = { .kind = WIRE_ACK,
                               .channel = peer->channel,
@@ -67,7 +67,7 @@ static void answer_far(const struct receiver *r, const struct peer *peer, bool b
         nng_msg_free(packet);
 }
 
-static bool answer(const struct receiver *r, const struct peer *peer, bool bye)
+static bool answer(const struct receiver *r, const struct peer *peer, uint32_t bye)
 {
     cue_block view;
     if (!peer->pool) {
@@ -77,7 +77,7 @@ static bool answer(const struct receiver *r, const struct peer *peer, bool bye)
     struct cell *cell = cell_attach(peer, &view);
     if (!cell)
         return false;
-    answer_near(r, peer, cell, bye);
+    answer_near(r, peer, cell, bye != 0);
     cue_block_release(&view);
     return true;
 }
@@ -87,7 +87,7 @@ bool peer_acknowledge(struct receiver *r, struct peer *peer)
     r->unacknowledged = 0;
     pthread_mutex_lock(&r->lock);
     peer->acked = peer->expected - 1;
-    bool lives = answer(r, peer, false);
+    bool lives = answer(r, peer, 0);
     pthread_mutex_unlock(&r->lock);
     return lives;
 }
@@ -97,7 +97,7 @@ void peer_restart(struct receiver *r, struct peer *peer)
     transfer_drop(&r->transfers, &peer->transfer);
     pthread_mutex_lock(&r->lock);
     peer->acked = peer->expected - 1;
-    answer(r, peer, true);
+    answer(r, peer, WIRE_RESTART);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -121,7 +121,7 @@ void peers_quiesce(struct receiver *r)
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++)
         if (r->peers[i].incarnation)
-            answer(r, &r->peers[i], true);
+            answer(r, &r->peers[i], WIRE_BYE);
     for (unsigned i = 0; i < PEERS_MAX; i++)
         if (r->peers[i].incarnation && r->peers[i].pool)
             wait_for(&r->peers[i], end);
@@ -179,7 +179,9 @@ static int peer_pool(struct receiver *r, const struct wire_head *head, uint64_t 
     if (cue_desc_decode(head->pool, head->pool_bytes, &desc) < 0)
         return CUE_ECORRUPT;
     *host = desc.host;
-    if (desc.pool_uid == own->uid && desc.host == own->host)
+    if (desc.host != own->host)
+        return 0;
+    if (desc.pool_uid == own->uid)
         *out = own;
     else if (desc.host != own->host || cue_pool_attach(head->pool, head->pool_bytes, out))
         *out = NULL;

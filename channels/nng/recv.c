@@ -22,7 +22,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { LIES_MAX = 128, IDLE_LOOK_NS = 1000 * 1000 * 1000 };
+enum { LIES_MAX = 128, IDLE_LOOK_NS = 1000 * 1000 * 1000, DRAIN_MS = 100 };
 
 const size_t receiver_bytes = sizeof(struct receiver);
 
@@ -491,13 +491,33 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     return status;
 }
 
+/* Far senders that were told to stop and have not said hello since, which shows that they know what was acknowledged. */
+static unsigned unheard(const struct receiver *r)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < PEERS_MAX; i++)
+        count += r->peers[i].incarnation && !r->peers[i].pool && r->peers[i].back &&
+                 atomic_load_explicit(&r->gone[r->peers[i].back % PIPES_SEEN], acquire) != r->peers[i].back; /* pairs with: on_pipe */
+    return count;
+}
+
+static void hear_hello(struct receiver *r)
+{
+    struct cursor at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
+    struct peer *peer = wire_read_head(&at, &r->head) && r->head.kind == WIRE_HELLO ? peers_find(r, r->head.channel) : NULL;
+    if (peer && peer->incarnation != r->head.incarnation)
+        peer->incarnation = 0;
+}
+
 /* Takes what was still under way when the senders stopped; it stays theirs. Until nothing comes for a moment. */
 static void drain(struct receiver *r)
 {
     struct pollfd readable = { .fd = r->recv_fd, .events = POLLIN };
-    for (int i = 0; i < 100 && poll(&readable, 1, 1) > 0; i++)
-        while (nng_recvmsg(r->lane.sock, &r->packet, NNG_FLAG_NONBLOCK) == 0)
+    for (int i = 0; i < DRAIN_MS && (poll(&readable, 1, 1) > 0 || unheard(r)); i++)
+        while (nng_recvmsg(r->lane.sock, &r->packet, NNG_FLAG_NONBLOCK) == 0) {
+            hear_hello(r);
             packet_done(r);
+        }
 }
 
 static int receiver_close(cue_channel *ch)

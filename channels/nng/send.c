@@ -417,6 +417,8 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
 {
     take_word(s); /* of the connection that was */
     see_connection(s);
+    if (!s->welcome && s->known_pipe && atomic_exchange_explicit(&s->greet, 0, relaxed)) /* see take_ack: before the word */
+        sender_hello(s);
     if (s->stuck && !s->welcome) { /* the hello */
         nng_msg *packet = s->stuck;
         s->stuck = NULL;

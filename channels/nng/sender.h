@@ -43,6 +43,7 @@ struct sender {
     pthread_mutex_t pipe_lock; /* for `ended`, which keeps NNG's callbacks from the cell */
     bool ended;
     _Atomic uint64_t back_word, back_max; /* as the cell's, from a far receiver; written by NNG's callback */
+    _Atomic uint32_t greet;               /* it goes, and waits to hear that we know; the same */
     _Atomic int32_t peer_pid;
     _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
     _Atomic uint32_t woken;

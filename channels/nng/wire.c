@@ -67,7 +67,7 @@ bool wire_read_head(struct cursor *from, struct wire_head *out)
     case WIRE_BACK:
         return true;
     case WIRE_ACK:
-        return cursor_uint32(from, &out->bye) && out->bye <= 1 && cursor_uint(from, &out->max);
+        return cursor_uint32(from, &out->bye) && out->bye <= WIRE_RESTART && cursor_uint(from, &out->max);
     case WIRE_CHUNK:
         return cursor_uint(from, &out->total) && cursor_uint(from, &out->offset) &&
                cursor_bin(from, &out->payload, &out->payload_bytes);

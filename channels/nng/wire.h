@@ -26,6 +26,10 @@ enum wire_kind { WIRE_HELLO = 1, WIRE_BATCH = 2, WIRE_BACK = 3, WIRE_ACK = 4, WI
  * its number but need not be delivered any more. CARRIED: a block whose bytes travel, in the item or in chunks before it. */
 enum wire_what { WIRE_BYTES = 0, WIRE_MOVED = 1, WIRE_VIEWED = 2, WIRE_GONE = 3, WIRE_CARRIED = 4 };
 
+/* An ACK that says stop: the receiver goes, and wants a hello at once, to know that it was heard; or the sender shall begin again
+ * from what was acknowledged, when it would say hello by itself. */
+enum { WIRE_BYE = 1, WIRE_RESTART = 2 };
+
 enum {
     WIRE_HEAD_MAX = 256 /* no head is longer, nor is an item without its bytes */
 };
@@ -41,7 +45,7 @@ struct wire_head {
     uint64_t cell_generation;
     const uint8_t *pool; /* HELLO: the pool's descriptor */
     size_t pool_bytes;
-    uint32_t bye;           /* ACK: 1: stop, and say hello again */
+    uint32_t bye;           /* ACK: 0, or WIRE_BYE, WIRE_RESTART */
     uint64_t max;           /* ACK: the largest message that the receiver takes */
     uint64_t total, offset; /* CHUNK: of the block */
     const uint8_t *payload; /* CHUNK: at `offset` */
