@@ -358,6 +358,35 @@ def lane_rows() -> list[Row]:
     ]
     rows += with_free_twin(
         Row(
+            "lane.ask.roundtrip",
+            "a question of 64 B and its answer, two processes, both spinning; half of it",
+            "us",
+            ours("wait", "ask"),
+            CACHE_LINE,
+        )
+    )
+    rows.append(
+        Row(
+            "lane.idle.cpu",
+            "of a CPU, of 1,000 open channels with descriptors while nothing happens",
+            "percent",
+            ours("wait", "idle.cpu"),
+            target="value<=0.1",
+            pinned=False,
+        )
+    )
+    rows.append(
+        Row(
+            "lane.mailbox.memory",
+            "of the pool, of an idle mailbox",
+            "bytes",
+            ours("wait", "idle.memory"),
+            target="value<=2048",
+            pinned=False,
+        )
+    )
+    rows += with_free_twin(
+        Row(
             "lane.nng.oneway",
             "ipc lane, descriptor of a 64 B block, half a round trip",
             "us",

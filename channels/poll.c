@@ -18,7 +18,7 @@
  *
  * A wake that the ringer takes may be meant for somebody else who sleeps on the same word: a thread in a receive, another
  * party of a queue. It passes each on. Rule S: once a watch period the first ringer cleans up after the dead in the pools
- * of these channels, and looks at all that are armed.
+ * of these channels, and looks at 128 of the channels, in turn.
  *
  * Sockets have descriptors of their own (channel_ops.poll_fd).
  */
@@ -31,13 +31,14 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #define ARMED (UINT64_C(1) << 32)
 #define A_LONG_TIME_NS INT64_C(3600000000000)
 
-enum { CONTROL = 1 }; /* a tag that is no address */
+enum { CONTROL = 1 /* a tag that is no address */, LOOKS_A_PERIOD = 128 };
 
 struct pollable {
     cue_channel *ch;
@@ -75,7 +76,9 @@ struct ringer {
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* somebody has left */
-    struct ringer *list;
+    struct ringer *list, *turn;       /* turn, resume: where the looks around go on */
+    struct pollable *resume;
+    int channels[POOLS_MAX]; /* with descriptors, by pool */
     bool stopped;
 } ringers = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
@@ -197,6 +200,8 @@ static void let_go(struct ringer *r)
         if (p->leaving && !p->queued) {
             *link = p->next;
             r->count--;
+            if (ringers.resume == p)
+                ringers.resume = p->next;
             p->left = true;
             pthread_cond_broadcast(&ringers.changed);
         } else {
@@ -205,26 +210,31 @@ static void let_go(struct ringer *r)
     }
 }
 
-/* Once a watch period: who died, and who was woken by somebody that was stopped before its wake. Under ringers.lock. */
+/* A pool that channels here are of, or no longer. Under ringers.lock. */
+static void pool_counted(const cue_pool *pool, int by)
+{
+    ringers.channels[pool->slot] += by;
+}
+
+/* Once a watch period: cleans up after the dead, which wakes those that they did not; and looks at some of the channels, in turn,
+ * for messages of senders that were stopped before their wake. Under ringers.lock. */
 static void look_around(void)
 {
-    for (struct ringer *r = ringers.list; r; r = r->next) {
-        cue_pool *last = NULL;
-        for (struct pollable *p = r->list; p; p = p->next) {
-            cue_pool *pool = p->ch->pool;
-            if (p->leaving)
-                continue;
-            if (pool_enter(pool)) { /* destroyed: whoever receives shall find out */
-                if (armed_take(p))
-                    ring(p);
-                continue;
-            }
-            if (pool != last)
-                pool_reap(pool);
-            last = pool;
-            look(p);
-        }
+    for (unsigned i = 0; i < POOLS_MAX; i++)
+        if (ringers.channels[i] && pool_enter(&pool_table[i]) == 0)
+            pool_reap(&pool_table[i]);
+    struct ringer *r = ringers.turn ? ringers.turn : ringers.list;
+    struct pollable *p = ringers.resume ? ringers.resume : r->list;
+    for (unsigned n = 0; p && n < LOOKS_A_PERIOD; n++, p = p->next) {
+        if (p->leaving)
+            continue;
+        look(p);
+        if (pool_enter(p->ch->pool) && armed_take(p)) /* destroyed: whoever receives shall find out */
+            ring(p);
     }
+    ringers.resume = p;
+    if (!p)
+        ringers.turn = r->next;
 }
 
 /* A wake that we have taken may have been meant for somebody else who sleeps on the word. Once for each change of it, or two
@@ -334,7 +344,9 @@ static void forked(void)
 {
     pthread_mutex_init(&ringers.lock, NULL);
     pthread_cond_init(&ringers.changed, NULL);
-    ringers.list = NULL;
+    ringers.list = ringers.turn = NULL;
+    ringers.resume = NULL;
+    memset(ringers.channels, 0, sizeof ringers.channels);
 }
 
 static void prepare(void)
@@ -389,6 +401,7 @@ void pollable_leave(struct pollable *p)
     pthread_mutex_unlock(&p->lock);
     pthread_mutex_lock(&ringers.lock);
     p->leaving = true;
+    pool_counted(p->ch->pool, -1);
     if (joined)
         poke(p->ringer);
     else
@@ -427,6 +440,8 @@ static int pollable_make(cue_channel *ch, struct pollable **out)
         pthread_once(&once, prepare);
         pthread_mutex_lock(&ringers.lock);
         status = ringer_find(&p->ringer);
+        if (!status)
+            pool_counted(ch->pool, 1);
         pthread_mutex_unlock(&ringers.lock);
         ring(p); /* the first receive finds out */
     }
