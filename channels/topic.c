@@ -305,6 +305,23 @@ static inline bool post_begin(struct topic_channel *ch, const struct parcel *par
     return false;
 }
 
+static inline uint64_t post_doomed(const struct posting *post)
+{
+    return rec_word(REC_DOOMED, rec_party(post->posted), post->generation) | REC_SHARED | REC_TOPIC;
+}
+
+/* While we posted it somebody died who had it in hand, and may have taken it out without clearing the grant (topic_recovery.c). */
+static __attribute__((noinline)) void doom_unsettled(struct topic_channel *ch, const struct posting *post)
+{
+    struct cue_pool *pool = ch->lane.pool;
+    uint64_t state = post->posted | REC_UNSETTLED;
+    bool pinned = lease_pin(pool, post->rec, post->index, post->generation); /* POSTED is ours: it is good */
+    if (cas(&post->rec->state, &state, post_doomed(post)) && pinned)           /* !! */
+        topic_grants_settle(pool, post->rec, post->index);
+    if (pinned)
+        lease_drop(pool, post->rec, post->index, post->generation);
+}
+
 /* Under the lock; `sleepers`: subscribers to be woken. */
 static int publish(struct topic_channel *ch, const struct parcel *parcel, uint64_t sleepers[2])
 {
@@ -319,8 +336,8 @@ static int publish(struct topic_channel *ch, const struct parcel *parcel, uint64
             put_counted(ch, &post, place);
     grants_settle(&post);
     uint64_t state = post.posted; /* before anything else: a subscriber is just about to fetch this line */
-    atomic_compare_exchange_strong_explicit(&post.rec->state, &state, rec_word(REC_DOOMED, rec_party(state), post.generation) | REC_SHARED | REC_TOPIC,
-                                            seq_cst, acquire); /* !! nobody links it any more */
+    if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&post.rec->state, &state, post_doomed(&post), seq_cst, acquire), 0)) /* !! no more links */
+        doom_unsettled(ch, &post);
     for (unsigned place = next_open(post.linked, 0); place < TOPIC_PLACES; place = next_open(post.linked, place + 1))
         if (feed_linked(&ch->outlets[place].ring, ch->outlets[place].at))
             sleepers[place / 64] |= place_bit(place);

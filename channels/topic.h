@@ -84,6 +84,9 @@ void topic_place_close(const struct lane *lane, unsigned place, uint64_t word);
 void topic_died(const struct lane *lane, unsigned slot, uint32_t epoch);
 /* A record that is POSTED by a dead party, or was leased by it: grants that nobody will redeem are cleared. */
 void topic_record_settle(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state, unsigned slot);
+/* Clears the grants of a DOOMED record that nobody will redeem. The caller has a lease on it, which went up while a grant was up, or while
+ * it was POSTED. */
+void topic_grants_settle(struct cue_pool *pool, struct record *rec, uint32_t index);
 /* A history that its maker did not live to put into its topic. */
 void topic_history_settle(struct cue_pool *pool, struct record *rec, uint32_t index);
 /* Whether one of its grants is for a subscription that does not have it. */

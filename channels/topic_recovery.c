@@ -9,6 +9,9 @@
  * it out has not cleared the grant yet, and that one has a lease on the record (topic_feed.c). So to clear it is right, for anybody
  * who has a lease, however late. Whom it matters for is found by what the dead left on the record: POSTED by it, or its lease.
  *
+ * What is still POSTED by somebody who lives cannot be settled: it may yet be put in. The reaper marks it UNSETTLED, and its publisher
+ * settles it when it has doomed it, or its publisher's reaper does.
+ *
  * A grant for a place whose subscription has changed since is no different: the new one does not hold the record.
  *
  * A history is the pool's before its topic names it. One that its topic does not name and whose maker is dead goes, and one whose topic
@@ -71,8 +74,7 @@ static bool place_holds(const struct lane *lane, unsigned place, uint32_t index)
     return holds;
 }
 
-/* Under our lease, which went up while the grant was there, of a record that is DOOMED. */
-static void grants_settle(struct cue_pool *pool, struct record *rec, uint32_t index)
+void topic_grants_settle(struct cue_pool *pool, struct record *rec, uint32_t index)
 {
     struct lane lane;
     bool there = lane_enter(pool, atomic_load_explicit(&rec->lane, relaxed), &lane); /* unchanged since POSTED */
@@ -89,6 +91,9 @@ void topic_record_settle(struct cue_pool *pool, struct record *rec, uint32_t ind
 {
     uint64_t generation = rec_generation(state);
     bool leased = atomic_load_explicit(&rec->lease[slot / 64], acquire) >> (slot % 64) & 1;
+    while (leased && rec_state(state) == REC_POSTED && rec_generation(state) == generation && rec_party(state) != slot + 1)
+        if (cas(&rec->state, &state, state | REC_UNSETTLED)) /* its publisher will see to it, or else that one's reaper */
+            return;
     bool posted = rec_state(state) == REC_POSTED && rec_party(state) == slot + 1;
     if ((!posted && (rec_state(state) != REC_DOOMED || !leased)) || !lease_pin(pool, rec, index, generation))
         return;
@@ -99,7 +104,7 @@ void topic_record_settle(struct cue_pool *pool, struct record *rec, uint32_t ind
     /* the grant last: who frees it reads the grants, and then finds our lease */
     if (rec_state(now) == REC_DOOMED && rec_generation(now) == generation && now & REC_TOPIC && granted &&
         atomic_load_explicit(&rec->state, seq_cst) == now)
-        grants_settle(pool, rec, index);
+        topic_grants_settle(pool, rec, index);
     lease_drop(pool, rec, index, generation);
 }
 

@@ -63,6 +63,7 @@ enum record_state {
 #define REC_REPLACING (UINT64_C(1) << 19) /* KEPT by the party: takes its key over from the block in `lane`, see directory.c */
 #define REC_LENT REC_REPLACING            /* OWNED: a message; its lane gets it back if the party dies with it (channels/redeliver.c) */
 #define REC_GENERATION_SHIFT 20
+#define REC_UNSETTLED REC_REPLACING       /* POSTED: somebody who had it leased has died: its publisher looks after its grants (channels/topic.c) */
 #define REC_FLAGS (UINT64_C(15) << 16)
 
 static inline uint64_t rec_word(enum record_state state, unsigned party_plus_1, uint64_t generation)
