@@ -193,8 +193,9 @@ CUE_API cue_pool *cue_channel_pool(cue_channel *ch);
 
 /* Sends one message; waits for room. On failure the caller still holds everything.
  * CUE_EFULL: no room within `wait`. CUE_ENOMEM: no room in the pool. CUE_ETYPE: not the lane's type, or a type of the library.
- * CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_EINVAL: a block of another pool. CUE_ENOTOWNER, CUE_ESTALE:
- * a block that was sent, published or freed through another handle. CUE_EDEAD: an actor's lane, and it has ended. CUE_EINTR. */
+ * CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_ENOTOWNER: a block of another pool (see cue_block_copy), or one
+ * that was sent or published through another handle; CUE_ESTALE: or freed. CUE_EDEAD: an actor's lane, and it has ended.
+ * CUE_EINTR. */
 CUE_API CUE_CHECKED int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait);
 
 /* Sends up to n messages, in order and with one wake-up; waits for room for one. Returns how many went; an error only if none
