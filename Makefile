@@ -5,12 +5,13 @@
 #   make check       all tests; the last line counts them
 #   make bench       every figure [ONLY=prefix] [QUICK=1]; make growth: the pool's with 10^2, 10^4 and 10^6 live blocks, as a plot
 #   make crash       every crash point; make torture MINUTES=n: random kills for a while; make models: all the models
+#   make wheel       a manylinux wheel of the Python package in build/wheel
 #   make install     [PREFIX=/usr/local] [DESTDIR=]
 #   make setup       installs what is missing (Debian packages, a virtual environment in build/venv)
 #   make format, make clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build setup demo check bench growth crash torture models install format clean
+.PHONY: build setup demo check bench growth crash torture models wheel install format clean
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -57,6 +58,10 @@ torture: build
 
 models:
 	ALL=1 tests/models/run
+
+wheel: build
+	cmake/setup python
+	cmake/wheel
 
 install: build
 	cmake --install build/release --prefix $(PREFIX)

@@ -492,4 +492,55 @@ def managed_rows() -> list[Row]:
     ]
 
 
-ROWS = pool_rows() + lane_rows() + job_rows() + managed_rows()
+def drop_in_rows() -> list[Row]:
+    """Python modules under other libraries' names, and those libraries."""
+
+    def row(family: str, case: str, what: str, unit: str, target: str, program_case: str = "") -> Row:
+        package = {"mpmetrics": "mpmetrics", "npshm": "cdxcore", "npio": "cdxcore", "shmutils": "gridr"}[family]
+        program_case = program_case or case
+        original = Side(package, f"original:{package}:drop_in.py", program_case)
+        name = f"py.{family}.{case.removeprefix(family + '.')}"
+        return Row(name, what, unit, Side("cuelight", "python:drop_in.py", program_case), peers=[original], target=target)
+
+    def m(case: str, what: str, target: str = "peer<=1", unit: str = "ns") -> Row:
+        return row("mpmetrics", case, what, unit, target)
+
+    lock = m("lock", "acquire and release a free Lock", "peer<=0.667")
+    standard = Side("multiprocessing.Lock", "python:drop_in.py", "multiprocessing_lock")
+    return [
+        m("atomic.add", "AtomicInt64.add"),
+        m("atomic.get", "AtomicInt64.get"),
+        m("atomic.set", "AtomicInt64.set"),
+        m("locking.add", "LockingInt64.add"),
+        replace(lock, limit=standard),
+        m("lock.with", "with lock: pass"),
+        m("heap", "make a Heap", unit="us"),
+        m("malloc", "Heap.malloc(64)", "peer<=0.2"),
+        m("malloc.deref", "Heap.malloc(64).deref()", "peer<=0.2"),
+        m("deref", "Block.deref()"),
+        m("box.double", "Box[Double](heap)", "peer<=0.2"),
+        m("box.atomic", "Box[AtomicInt64](heap)", "peer<=0.2"),
+        m("box.struct", "Box of a Struct of two Doubles", "peer<=0.2"),
+        m("box.array", "Box of an Array of ten Doubles", "peer<=0.2"),
+        m("box.look-up", "Box[Array[Double, 5]]"),
+        m("box.pickle", "pickle a box and load it, one process", unit="us"),
+        m("value", "Double: value += 1"),
+        m("dict10.get", "Dict of 10: get an item"),
+        m("dict10.set", "Dict of 10: set an item"),
+        m("dict1000.get", "Dict of 1000: get an item", "peer<=0.1"),
+        m("dict1000.set", "Dict of 1000: set an item", "peer<=0.1"),
+        m("list1000.get", "List of 1000: get an item", "peer<=0.1"),
+        m("list1000.set", "List of 1000: set an item", "peer<=0.1"),
+        m("append", "List.append, 0 to 1000"),
+        row("npshm", "npshm.create", "create_shared_array, 1 MiB untouched", "us", "peer<=1"),
+        row("npshm", "npshm.attach", "attach_shared_array", "us", "peer<=1"),
+        row("npshm", "npshm.delete", "delete_shared_array", "us", "peer<=1"),
+        row("npshm", "npshm.read_shared", "read_shared_array, 64 MiB", "MB/s", "peer>=1.5"),
+        row("npio", "npio.from_file", "from_file, 64 MiB", "MB/s", "peer>=1"),
+        row("npio", "npio.to_file", "to_file, 64 MiB", "MB/s", "peer>=1"),
+        row("shmutils", "shmutils.create", "SharedMemoryArray.create, 1 MiB", "us", "peer<=1"),
+        row("shmutils", "shmutils.load", "SharedMemoryArray.load and close", "us", "peer<=1"),
+    ]
+
+
+ROWS = pool_rows() + lane_rows() + job_rows() + managed_rows() + drop_in_rows()

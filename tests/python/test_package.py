@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import cuelight as cue
-from cuelight import _core
+from cuelight import _core, _heap, _memory
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -152,6 +152,61 @@ def test_under_the_address_sanitizer(tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert " passed" in done.stdout
     assert "AddressSanitizer" not in done.stdout + done.stderr
+
+
+@pytest.mark.seconds(150)
+def test_heaps_and_locks_under_the_address_sanitizer(tmp_path):
+    """The same for the extensions of primitives, heap and types, which need nothing of the library."""
+    gcc, cython = shutil.which("gcc"), Path(sys.executable).with_name("cython")
+    if not gcc or not cython.exists():
+        pytest.skip("needs gcc and cython")
+    asan = subprocess.run([gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    if not os.path.isabs(asan):
+        pytest.skip("no libasan here")
+    package, memory = tmp_path / "cuelight", SOURCE / "memory"
+    shutil.copytree(Path(cue.__file__).parent, package, ignore=shutil.ignore_patterns("_heap.*.so", "_memory.*.so", "__pycache__"))
+    subprocess.run(
+        [cython, "-3", "--module-name", "cuelight._heap", SOURCE / "src/cuelight/_heap.pyx", "-o", tmp_path / "_heap.c"], check=True
+    )
+    flags = [
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-O1",
+        "-g1",
+        "-fPIC",
+        "-shared",
+        "-fsanitize=address,undefined",
+        "-fvisibility=hidden",
+        "-w",
+    ]
+    flags += ["-fno-sanitize=alignment", f"-I{memory}", f"-I{sysconfig_include()}"]  # atomics may lie at any address here
+    for module, sources in ((_memory, sorted(memory.glob("*.c"))), (_heap, [tmp_path / "_heap.c"])):
+        subprocess.run([gcc, *flags, *sources, "-o", package / Path(module.__file__).name, "-pthread"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k"]
+        + [
+            "(noise or is_like_dict or damaged or collected or views or callback or unfinished or where_blocks or held) and not killed"
+        ]
+        + [HERE / name for name in ("test_types.py", "test_heap.py", "test_primitives.py")],
+        env=os.environ
+        | {
+            "LD_PRELOAD": asan,
+            "ASAN_OPTIONS": "detect_leaks=0:handle_segv=1:abort_on_error=0:exitcode=99",
+            "UBSAN_OPTIONS": "halt_on_error=1",
+            "PYTHONPATH": str(tmp_path),
+            "PYTHONMALLOC": "malloc",
+            "CUE_PREFIX": os.environ["CUE_PREFIX"] + "-asan",
+        },
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=140,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout
+    assert "Sanitizer" not in done.stdout + done.stderr
+    assert "runtime error" not in done.stdout + done.stderr
 
 
 def sysconfig_include() -> str:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: B023
 import collections
+import collections.abc
 import copy
 import datetime
 import decimal
@@ -272,6 +273,11 @@ def test_objects(kind):
     empty = kind(bytearray(24), Heap())
     assert (len(empty), list(empty), bool(empty)) == (0, [], False)
     assert repr(empty) == f"{kind.__name__}({ {} if kind is Dict else [] })"
+
+
+def test_they_count_as_mapping_and_sequence():
+    assert isinstance(new(Dict), collections.abc.MutableMapping)
+    assert isinstance(new(List), collections.abc.MutableSequence)
 
 
 def test_reprs():

@@ -8,7 +8,7 @@ setting one costs the same however many there are, and a process that is killed 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence
 from typing import Any
 
 from ._heap import Store
@@ -585,3 +585,7 @@ class List(Object):
         return self._object >= other if isinstance(other, list) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
+
+
+MutableMapping.register(Dict)
+MutableSequence.register(List)
