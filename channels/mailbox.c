@@ -1,4 +1,4 @@
-/* A mailbox: many senders, one receiver, a chain that is never cut. (specs: docs/design.md; model: mailbox.pml)
+/* A mailbox: many senders, one receiver, a chain that is never cut. (Models: mailbox.pml, full.pml.)
  *
  *   send      next, seq and lane into the record; OWNED -> SENT; CAS head h -> (record, position + 1)  !!; SLEEP in h: wake
  *   receive   walk down from the head to the last consumed position, hand out oldest first: SENT -> OWNED  !!, consumed += 1
