@@ -6,12 +6,13 @@
 #   make bench       every figure [ONLY=prefix] [QUICK=1]; make growth: the pool's with 10^2, 10^4 and 10^6 live blocks, as a plot
 #   make crash       every crash point; make torture MINUTES=n: random kills for a while; make models: all the models
 #   make wheel       a manylinux wheel of the Python package in build/wheel
+#   make fuzz        every fuzzer for MINUTES; make valgrind: memcheck over the tests of one thread
 #   make install     [PREFIX=/usr/local] [DESTDIR=]
 #   make setup       installs what is missing (Debian packages, a virtual environment in build/venv)
 #   make format, make clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build setup demo check bench growth crash torture models wheel install format clean
+.PHONY: build setup demo check bench growth crash torture models fuzz valgrind wheel install format clean
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -62,6 +63,12 @@ models:
 wheel: build
 	cmake/setup python
 	cmake/wheel
+
+fuzz:
+	FUZZ_SECONDS=$$((60 * $(MINUTES))) tests/fuzz/run
+
+valgrind: build
+	tests/valgrind/run
 
 install: build
 	cmake --install build/release --prefix $(PREFIX)
