@@ -344,7 +344,8 @@ static int budget_try(struct cue_pool *pool, void *arg)
     if (!want->lack || (want->waits && now - want->settled_ns < WATCH_PERIOD_NS))
         return status;
     want->settled_ns = now;
-    return settle(want->budget, true) ? try_once(want) : status;
+    settle(want->budget, true);
+    return try_once(want); /* also if somebody else has settled it meanwhile */
 }
 
 static int refused(const struct budget_try *want)
