@@ -1,4 +1,4 @@
-/* What lanes in shared memory cost: the rows lane.mailbox.*, lane.stream.*, lane.queue.*, and the C side of py.recv.numpy.
+/* What lanes in shared memory cost: the rows lane.mailbox.*, lane.stream.*, lane.queue.*, lane.topic.*, and the C side of py.recv.numpy.
  *
  * Two processes (fan-in: more), each opens the lanes by their URLs. A message is a block of the lane's pool: allocated, filled
  * with 64 bytes (of 1 MiB only the first is touched), sent by moving it, received, looked at, freed. All of that is timed.
@@ -65,8 +65,9 @@ static const struct trip trips[] = {
     { 1 << 20, { 100000000 }, "out", "back" },
     { 64 << 20, { 100000000 }, "out", "back" },
     { MESSAGE, { 100000000 }, "out?kind=stream", "back?kind=stream" },
+    { MESSAGE, { 100000000 }, "out?kind=topic", "back?kind=topic" },
 };
-enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM };
+enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM, TOPIC };
 
 static void ping(struct bench *b, long kind)
 {
@@ -229,6 +230,42 @@ static void stream_send(struct bench *b, long arg)
     cue_channel_close(ch);
 }
 
+/* ---- a topic: one publishes, each of `readers` processes gets all, and is waited for ---- */
+static void fanout_publish(struct bench *b, long readers)
+{
+    struct helper *h[SENDERS_MAX];
+    bench_pin(b, 0);
+    cue_channel *ch = open_lane(b, "many?kind=topic", CUE_SEND, RATE_SPIN);
+    for (long i = 0; i < readers; i++)
+        h[i] = bench_helper(b, (unsigned)i);
+    while (bench_next(b)) {
+        for (long i = 0; i < readers; i++)
+            helper_go(h[i], bench_seconds(b));
+        uint64_t begin = ticks_now(), end = bench_end(b), sent = 0;
+        for (uint64_t n = 1; n % 64 || ticks_now() < end; n++, sent++)
+            put(ch, MESSAGE, MORE);
+        put(ch, MESSAGE, LAST);
+        for (long i = 0; i < readers; i++)
+            helper_figure(h[i]);
+        bench_figure(b, (double)(sent + 1) / ticks_ns(ticks_now() - begin) * 1e9);
+    }
+    for (long i = 0; i < readers; i++)
+        helper_end(h[i]);
+    cue_channel_close(ch);
+}
+static void fanout_read(struct bench *b, long readers)
+{
+    (void)readers;
+    bench_pin(b, 1);
+    cue_channel *ch = open_lane(b, "many?kind=topic", CUE_RECV, RATE_SPIN);
+    while (bench_next(b)) {
+        while (take(ch) != LAST)
+            ;
+        bench_figure(b, 0);
+    }
+    cue_channel_close(ch);
+}
+
 /* ---- a queue: two processes send, two receive ---- */
 enum { QUEUE_ENDS = 2 };
 
@@ -354,6 +391,11 @@ static const struct bench_case cases[] = {
     { "fanin.8", rate_receive, rate_send, 8 },
     { "stream.oneway", ping, pong, STREAM },
     { "stream.rate", stream_receive, stream_send, 0 },
+    { "topic.oneway", ping, pong, TOPIC },
+    { "fanout.1", fanout_publish, fanout_read, 1 },
+    { "fanout.2", fanout_publish, fanout_read, 2 },
+    { "fanout.4", fanout_publish, fanout_read, 4 },
+    { "fanout.8", fanout_publish, fanout_read, 8 },
     { "queue.2x2", queue_run, queue_help, 0 },
     { "recv.view", recv_view, NULL, 0 },
 };

@@ -328,6 +328,26 @@ def lane_rows() -> list[Row]:
     ]
     rows += with_free_twin(
         Row(
+            "lane.topic.oneway",
+            "topic with one subscriber, 64 B, two processes, both spinning, half a round trip",
+            "us",
+            ours("lane", "topic.oneway"),
+            CACHE_LINE,
+            [iceoryx2("oneway.spin")],
+            "row:lane.mailbox.oneway.spin<=1.5",
+        )
+    )
+    rows += [
+        Row(
+            f"lane.topic.fanout.{readers}",
+            f"topic, 64 B blocks, one publisher, {readers} processes that get all and are waited for",
+            "1/s",
+            ours("lane", f"fanout.{readers}"),
+        )
+        for readers in (1, 2, 4, 8)
+    ]
+    rows += with_free_twin(
+        Row(
             "lane.stream.oneway",
             "stream, 64 B, two processes, both spinning, half a round trip",
             "us",
