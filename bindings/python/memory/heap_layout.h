@@ -133,6 +133,25 @@ static inline void heap_unmap(void *base, uint64_t bytes)
     munmap(base, bytes);
 }
 
+/* Maps all of a file that others made. NULL with errno; errno 0: it is empty, or no file. */
+static inline void *object_map(const char *path, bool write, int64_t *bytes)
+{
+    int fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    void *base = NULL;
+    *bytes = heap_length(fd);
+    errno = 0;
+    if (*bytes > 0) {
+        base = mmap(NULL, (size_t)*bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+        base = base == MAP_FAILED ? NULL : base;
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    return base;
+}
+
 /* A good hash of a word, the same in every process. */
 static inline uint64_t mix(uint64_t x)
 {

@@ -8,14 +8,14 @@ maps anew, twice as much, when it must; older mappings live as long as what poin
 """
 import threading
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport EINTR, ENOMEM, ENOSPC, errno
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memset, strerror
 
 cimport cython
 
@@ -51,6 +51,7 @@ cdef extern from "heap_layout.h" nogil:
     int64_t heap_length(int fd)
     void *heap_map(int fd, uint64_t bytes)
     void heap_unmap(void *base, uint64_t bytes)
+    void *object_map(const char *path, bint write, int64_t *bytes)
     uint64_t mix(uint64_t value)
     uint64_t mix_bytes(const char *bytes, size_t size, uint64_t seed)
 
@@ -98,9 +99,32 @@ cdef class Span:
     cdef Region region
     cdef char *at
     cdef Py_ssize_t size
+    cdef bint readonly
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.readonly and flags & PyBUF_WRITABLE:
+            raise BufferError("the memory is mapped read-only")
         export(view, self.region, self.at, self.size, flags)
+        view.readonly = self.readonly
+
+
+def map_object(str path, bint write):
+    """All of a file of shared memory as a memoryview, which keeps the mapping; no descriptor stays open.
+
+    OSError as `open` raises it; ValueError if it is empty or no file.
+    """
+    cdef bytes name = path.encode("utf-8", "surrogateescape")
+    cdef Span span = Span.__new__(Span)
+    cdef int64_t length = 0
+    span.region = Region.__new__(Region)
+    span.region.base = <char *>object_map(PyBytes_AS_STRING(name), write, &length)
+    if span.region.base == NULL:
+        if length <= 0 and errno == 0:
+            raise ValueError(f"shared memory {path!r} is empty, or no file")
+        raise OSError(errno, strerror(errno).decode(), path)
+    span.region.length = length
+    span.at, span.size, span.readonly = span.region.base, length, not write
+    return PyMemoryView_FromObject(span)
 
 
 cdef char *BYTES = b"B"

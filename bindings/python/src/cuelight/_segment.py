@@ -12,8 +12,9 @@ import contextlib
 import errno
 import mmap
 import os
-import stat
 from collections.abc import Callable
+
+from ._heap import map_object
 
 _FOLDER = "/dev/shm"
 _NAME_BYTES = 255
@@ -38,15 +39,15 @@ class Segment:
         As it was given.
     size : int
         Bytes of the object.
-    buf : mmap.mmap or None
+    buf : mmap.mmap or memoryview or None
         The mapping; None after `close`. Arrays made on it keep it alive.
     """
 
     __slots__ = ("buf", "name", "size")
 
-    def __init__(self, name: str, buf: mmap.mmap, size: int) -> None:
+    def __init__(self, name: str, buf: mmap.mmap | memoryview, size: int) -> None:
         self.name = name
-        self.buf: mmap.mmap | None = buf
+        self.buf: mmap.mmap | memoryview | None = buf
         self.size = size
 
     @classmethod
@@ -88,15 +89,8 @@ class Segment:
         ValueError
             It is empty or is not a file.
         """
-        fd = os.open(_path(name), (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or info.st_size == 0:
-                raise ValueError(f"shared memory {name!r} is empty")
-            buf = mmap.mmap(fd, info.st_size, access=mmap.ACCESS_READ if read_only else mmap.ACCESS_DEFAULT)
-        finally:
-            os.close(fd)
-        return cls(name, buf, info.st_size)
+        buf = map_object(_path(name), not read_only)
+        return cls(name, buf, buf.nbytes)
 
     def close(self) -> None:
         """Let go of the mapping; it goes when the last array on it goes. May be called twice."""

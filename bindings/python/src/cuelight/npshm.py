@@ -14,6 +14,7 @@ import math
 import mmap
 import operator
 import os
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -108,8 +109,25 @@ def create_shared_array(
         return None
 
 
+# what a sound header begins with -> dtype, where the data begin, and how to read the shape
+_KNOWN = {
+    struct.pack(">IB", 8 + 8 * ndim, code) + ndim.to_bytes(3, "big"): (
+        np.dtype(kind),
+        _data_at(np.dtype(kind), ndim),
+        struct.Struct(f">{ndim}Q"),
+    )
+    for code, kind in npio._CODE_TO_DTYPE.items()
+    for ndim in range(1, 5)
+}
+
+
 def _geometry(segment: Segment) -> tuple[np.dtype, tuple[int, ...]]:
     assert segment.buf is not None
+    known = _KNOWN.get(bytes(segment.buf[:8]))
+    if known is not None and segment.size >= known[1]:
+        shape = known[2].unpack_from(segment.buf, 8)
+        if math.prod(shape) <= segment.size:  # else the careful way says what is wrong
+            return known[0], shape
     head = segment.buf[: min(segment.size, 8 + 8 * 64)]
     try:
         return npio._read_header(io.BytesIO(head), segment.name)
