@@ -414,6 +414,22 @@ static inline unsigned window_match(const _Atomic uint64_t *window, uint64_t has
     return match;
 }
 
+/* What the slot says, if its block has the key; 0: it has another. The key may be taken over while we look at who has it: then the slot
+ * says something else by now (model replace.pml). */
+static inline uint64_t slot_look(struct cue_pool *pool, const _Atomic uint64_t *at, const struct wanted *want, uint64_t *state)
+{
+    uint64_t slot = atomic_load_explicit(at, acquire), again;
+    while ((slot & 3) == DIR_LIVE && slot_matches_hash(slot, want->hash)) {
+        if (__builtin_expect(slot_holds(pool, slot, want, state), 1))
+            return slot;
+        again = atomic_load_explicit(at, acquire);
+        if (again == slot)
+            break;
+        slot = again;
+    }
+    return 0;
+}
+
 static int find(struct cue_pool *pool, const struct wanted *want, uint32_t *index, uint64_t *generation)
 {
     unsigned top = levels_present(pool, acquire);
@@ -423,8 +439,8 @@ static int find(struct cue_pool *pool, const struct wanted *want, uint32_t *inde
         for (unsigned which = 0; which < WINDOWS; which++) {
             _Atomic uint64_t *window = window_of(pool, level, want->hash, which);
             for (unsigned match = window_match(window, want->hash); match; match &= match - 1) {
-                uint64_t state, slot = atomic_load_explicit(&window[__builtin_ctz(match)], acquire);
-                if ((slot & 3) != DIR_LIVE || !slot_matches_hash(slot, want->hash) || !slot_holds(pool, slot, want, &state))
+                uint64_t state, slot = slot_look(pool, &window[__builtin_ctz(match)], want, &state);
+                if (!slot)
                     continue;
                 if (rec_state(state) != REC_KEPT && !(rec_state(state) == REC_OWNED && state & REC_PUBLISHED))
                     return CUE_ENOENT; /* reserved, not published */
@@ -447,11 +463,13 @@ int directory_find_name(struct cue_pool *pool, const char *name, cue_block *view
     uint32_t index;
     uint64_t generation;
     memset(view, 0, sizeof *view);
-    int status = directory_find(pool, (cue_key){ .name = name }, &index, &generation);
-    if (status)
-        return status;
-    status = pool_attach(pool, index, generation, 44, view);
-    return status == CUE_ESTALE ? CUE_ENOENT : status; /* freed between look and lease */
+    int status;
+    do { /* between look and lease it may be freed, or taken over: look again */
+        status = directory_find(pool, (cue_key){ .name = name }, &index, &generation);
+        if (!status)
+            status = pool_attach(pool, index, generation, 44, view);
+    } while (status == CUE_ESTALE);
+    return status;
 }
 
 static _Atomic uint32_t *version_of(struct cue_pool *pool, uint64_t hash)
@@ -490,7 +508,9 @@ static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block 
     if (status || !out)
         return status;
     status = pool_attach(pool, index, generation, 44, out);
-    return status == CUE_ESTALE ? CUE_ENOENT : status;
+    if (status == CUE_ESTALE) /* between look and lease it was freed, or taken over: look again */
+        return want->key.name || want->key.type ? find_now(pool, want, out) : CUE_ENOENT;
+    return status;
 }
 
 static int find_awaited(struct cue_pool *pool, const struct wanted *want, int64_t deadline, cue_block *out)

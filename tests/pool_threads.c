@@ -159,6 +159,41 @@ Test(threads, take_a_key_one_at_a_time)
     }
 }
 
+/* The first thread goes on taking a key over from itself; the others must always find it. */
+static _Atomic int takers, missed, found_all;
+static void *take_over(void *arg)
+{
+    (void)arg;
+    cue_block_opts opts = { .type = 9, .id = 9, .flags = CUE_REPLACE };
+    bool taker = atomic_fetch_add_explicit(&takers, 1, memory_order_relaxed) == 0;
+    for (int i = 0; i < 4000; i++) {
+        cue_block b;
+        if (taker) {
+            if (cue_block_alloc(pool, 64, &opts, &b) || cue_block_publish(&b, 0) || cue_block_release(&b))
+                return (void *)1;
+        } else if (cue_block_find(pool, (cue_key){ 9, 9, NULL }, CUE_NOW, i % 2 ? &b : NULL)) {
+            atomic_fetch_add_explicit(&missed, 1, memory_order_relaxed);
+        } else {
+            atomic_fetch_add_explicit(&found_all, 1, memory_order_relaxed);
+            if (i % 2)
+                cue_block_release(&b);
+        }
+    }
+    return NULL;
+}
+
+Test(threads, find_a_key_that_is_being_taken_over)
+{
+    cue_block b;
+    CUE_MUST(cue_block_alloc(pool, 64, &(cue_block_opts){ .type = 9, .id = 9, .flags = CUE_KEEP }, &b));
+    cue_block_release(&b);
+    run(take_over);
+    cr_assert(eq(int, atomic_load_explicit(&missed, memory_order_relaxed), 0));
+    cr_assert(gt(int, atomic_load_explicit(&found_all, memory_order_relaxed), 0));
+    CUE_MUST(cue_block_find(pool, (cue_key){ 9, 9, NULL }, CUE_NOW, &b));
+    cue_block_free(&b);
+}
+
 static void *wait_for_room(void *arg)
 {
     (void)arg;
