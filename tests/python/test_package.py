@@ -57,6 +57,25 @@ def test_everything_public_has_a_text(thing):
                 assert member.__doc__ or f"{name} : " in thing.__doc__ or f"{name}, " in thing.__doc__, name
 
 
+@pytest.mark.parametrize("module", [_memory, _heap], ids=lambda m: m.__name__)
+def test_stubs_of_the_memory_modules(module):
+    nodes = ast.parse((Path(cue.__file__).parent / f"{module.__name__.rpartition('.')[2]}.pyi").read_text()).body
+    stubs = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[:1] != "_"}
+    private = {"Region", "Span"}  # made in C only
+    there = {
+        name for name, thing in vars(module).items() if getattr(thing, "__module__", "").startswith("cuelight.") and name[:1] != "_"
+    }
+    functions = {name for name, thing in vars(module).items() if inspect.isbuiltin(thing) and name[:1] != "_"}
+    assert {name for name in there | functions if inspect.isclass(getattr(module, name)) or name in functions} - private == set(
+        stubs
+    )
+    for name, node in stubs.items():
+        if isinstance(node, ast.ClassDef):
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef):
+                    assert hasattr(getattr(module, name), member.name) or member.name == "__getattr__", f"{name}.{member.name}"
+
+
 def test_typed_marker_and_version():
     from importlib.metadata import PackageNotFoundError, version
 
