@@ -178,9 +178,12 @@ static void frees(struct bench *b, long kind)
     cue_pool *pool = open_pool(b, MIB(64), 0);
     if (elsewhere)
         pthread_create(&thread, NULL, frees_elsewhere, &f);
-    while (bench_next(b))
-        bench_figure(b, kind == FREE_BOUND ? 2 * frees_round(&f, pool, false, bench_seconds(b) / 2) + line_exchange(&f, bench_seconds(b) / 2)
-                                           : frees_round(&f, pool, elsewhere, bench_seconds(b)));
+    while (bench_next(b)) {
+        if (kind == FREE_BOUND)
+            bench_figure(b, 2 * frees_round(&f, pool, false, bench_seconds(b) / 2) + line_exchange(&f, bench_seconds(b) / 2));
+        else
+            bench_figure(b, frees_round(&f, pool, elsewhere, bench_seconds(b)));
+    }
     if (elsewhere) {
         atomic_store_explicit(&f.turn, FREES_END, memory_order_release); /* pairs with: frees_elsewhere */
         pthread_join(thread, NULL);

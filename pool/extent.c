@@ -743,7 +743,8 @@ static int take(struct cue_pool *pool, const struct wish *wish, uint32_t *granul
     if (pool_under_pressure(pool))
         extents_give_up(pool);
     lock_take(&pool->extents_lock);
-    if (warm_take(pool, wish, granule) || take_unasked(pool, wish, granule) || (warm_refill(pool, wish) && warm_take(pool, wish, granule))) {
+    if (warm_take(pool, wish, granule) || take_unasked(pool, wish, granule) ||
+        (warm_refill(pool, wish) && warm_take(pool, wish, granule))) {
         lock_release(&pool->extents_lock);
         return 0;
     }
