@@ -27,6 +27,7 @@ METHODS = ["fork", "spawn", "forkserver"]
 
 
 def descriptors():
+    gc.collect()  # other tests' leavings
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -201,7 +202,7 @@ def test_no_memory_is_an_exception(child):
 
 def test_without_descriptors_it_is_an_oserror():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() - 1, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(OSError, match="open files"):
             Heap()
@@ -214,7 +215,7 @@ def test_without_descriptors_it_is_an_oserror():
 
 def test_pickles_in_one_process_are_the_same_heap():
     heap = Heap()
-    before = descriptors()
+    before, threads = descriptors(), threading.active_count()
     for _ in range(50):
         assert pickle.loads(pickle.dumps(heap)) is heap
         pickle.dumps(heap)  # and is never loaded
@@ -222,7 +223,7 @@ def test_pickles_in_one_process_are_the_same_heap():
     assert block.heap is again is heap
     assert copy.copy(heap) is copy.deepcopy(heap) is heap
     assert descriptors() == before
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
 
 
 OPEN = """
