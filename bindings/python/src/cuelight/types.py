@@ -177,10 +177,11 @@ class _Box:
     """
 
     _boxed: Any
+    _bytes: int | None  # the size of `_boxed`, looked up once
 
     def __init__(self, heap: Any, *args: Any, **kwargs: Any) -> None:
         boxed = self._boxed
-        self._block = block = heap.malloc(boxed.size or 1)
+        self._block = block = heap.malloc(self._bytes or boxed.size or 1)
         boxed.__init__(self, block.deref(), *args, heap=heap, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -220,7 +221,7 @@ def Box(__name__: str, cls: Any) -> Any:
     >>> d.value
     0.0
     """
-    return type(__name__, (_Box, cls), {"_boxed": cls, "__doc__": cls.__doc__})
+    return type(__name__, (_Box, cls), {"_boxed": cls, "_bytes": getattr(cls, "size", None), "__doc__": cls.__doc__})
 
 
 Box = ObjectType("Box", Box)  # type: ignore[assignment]
