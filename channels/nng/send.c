@@ -142,6 +142,7 @@ static void take_answer(struct sender *s, uint64_t word, uint64_t max, bool far)
     s->far = far;
     s->was_far = s->was_far || far;
     s->hellos = 0;
+    s->hello_due = 0;
     acknowledge(s, cell_number(word));
     if (cell_bye(word)) {
         hear_bye(s);
@@ -433,8 +434,11 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
     if (unsent)
         return s->flush_ns > 0 ? s->flush_ns : 0;
     bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
-    if (waits && timed_out && !s->stuck)
+    int64_t now = waits ? clock_ns() : 0; /* not the time-out of the sleep, which those who wait for room cut short */
+    if (waits && s->hello_due && now >= s->hello_due && !s->stuck)
         sender_hello(s); /* is anybody there? */
+    if (!waits || !s->hello_due || now >= s->hello_due)
+        s->hello_due = waits ? now + HELLO_AGAIN_NS : 0;
     return waits ? HELLO_AGAIN_NS : 10 * (int64_t)WATCH_PERIOD_NS;
 }
 

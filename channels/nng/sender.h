@@ -62,6 +62,7 @@ struct sender {
     uint64_t word, far_word; /* of the cell, and from a far receiver, as they were last looked at */
     uint64_t peer_max;       /* the receiver's largest message */
     uint64_t chunk_at;       /* of the block of message `encoded`: so many bytes are in packets */
+    int64_t hello_due;       /* when to say hello again; 0: there is no need, or something was heard since */
     unsigned hellos;         /* since we were last welcome */
     bool welcome, far, was_far, armed;
     int refused; /* tls: why there is no connection: NNG's error, 0: not known */
