@@ -123,8 +123,6 @@ int queue_take(struct ring_channel *ch, struct took *out)
         if (ahead == 0) {
             out->index = slot_index(slot) - 1;
             out->rec = pool_record(pool, out->index);
-            if (out->rec)
-                ring_prefetch(pool, out->index);
             state = out->rec ? ring_message(ch->lane.index, out->rec, p) : 0;
             if (state) {
                 out->state = rec_word(REC_OWNED, pool->self + 1, rec_generation(state)) | lent;

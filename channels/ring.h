@@ -95,15 +95,6 @@ int ring_stat(cue_channel *ch, cue_channel_info *out);
 /* A message that was taken becomes the caller's. */
 int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out);
 
-/* The claim of a record is a barrier behind which its bytes would be fetched: they are fetched beside it. */
-static inline void ring_prefetch(struct cue_pool *pool, uint32_t index)
-{
-    char *data;
-    uint64_t capacity;
-    if (pool_bytes(pool, index, &data, &capacity))
-        __builtin_prefetch(data);
-}
-
 /* Into its place in the lane, and SENT. false: another thread used the caller's block. */
 static inline bool ring_post(struct ring_channel *ch, struct parcel *p, uint64_t at)
 {

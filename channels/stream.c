@@ -62,8 +62,6 @@ static int stream_take(struct ring_channel *ch, struct took *out)
         return 0;
     out->index = slot_index(slot) - 1;
     out->rec = slot_index(slot) ? pool_record(pool, out->index) : NULL;
-    if (out->rec)
-        ring_prefetch(pool, out->index);
     state = out->rec && slot_ahead(slot, p, ch->shift) == 0 ? ring_message(ch->lane.index, out->rec, p) : 0;
     if (__builtin_expect(state == 0, 0))
         return trail(CUE_ECORRUPT, "stream %x of pool %s: message %llu makes no sense", ch->lane.index, pool->name, (unsigned long long)p);

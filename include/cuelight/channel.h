@@ -19,6 +19,15 @@
  * CUE_ESTALE if the block was freed meanwhile. A message is received exactly once, and all messages of a lane in one order,
  * that in which they were sent.
  *
+ * QUEUES. With ?kind=queue any number may receive, also threads on one channel; each message goes to one of them, oldest first. With
+ *   ?redeliver=N what a receiver had in hand when it died, or closed its pool, goes to another one: before all others, with m.redelivered
+ *   set. cue_msg_release acknowledges, and so does sending, publishing or freeing the block that came along; moving it into a variable
+ *   does not. After N times it goes to the lane ?dead=NAME, a mailbox or queue of the same pool, else it is freed. With full=drop-old
+ *   the sender drops, so `depth` holds also while nobody receives.
+ *
+ * STREAMS. With ?kind=stream one channel sends and one receives, each by one thread at a time (CUE_EBUSY). An end is free when its
+ *   channel is closed or its process dead; who opens it next goes on where it was.
+ *
  * TOPICS. With ?kind=topic each message goes to all who subscribe at that moment, that is, who have the topic open to receive (at most
  *   127 channels); any number may publish. Nothing is copied for it: subscribers get views of one payload, which is freed with the last of
  *   them. A publisher moves only blocks that it owns (a view is CUE_ENOTOWNER); the block that comes along may be kept by cue_move(), is
@@ -60,9 +69,9 @@
  * ASKING. cue_channel_ask sends a request and waits for the answer, which the receiver gives by cue_reply; through mailboxes, queues,
  * streams, and to actors by their URL.
  *
- * THREADS. Any number may send on a channel, one at a time may receive (else CUE_EBUSY).
+ * THREADS. Any number may send on a channel, one at a time may receive (else CUE_EBUSY); on queues any number, on streams one for each.
  *
- * FORK. A forked child may go on sending to shm:// lanes that its parent opened. Receiving, and sockets: CUE_EFORK.
+ * FORK. A forked child may go on sending to shm:// lanes that its parent opened. Receiving, streams, and sockets: CUE_EFORK.
  */
 #ifndef CUELIGHT_CHANNEL_H
 #define CUELIGHT_CHANNEL_H
