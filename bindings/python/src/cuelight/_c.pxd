@@ -158,10 +158,11 @@ cdef extern from "cuelight/channel.h" nogil:
         CUE_TYPE_SYSTEM, CUE_DOWN
 
     struct cue_channel_opts:
-        uint32_t kind, full, depth, type, role
+        uint32_t kind, full, depth, type, role, redeliver, history
         uint64_t bytes, max
         cue_time spin, flush, linger
         cue_pool *pool
+        const char *dead
 
     struct cue_msg:
         uint32_t type
@@ -172,12 +173,13 @@ cdef extern from "cuelight/channel.h" nogil:
         size_t size
         cue_block *move
         cue_block block
+        uint32_t redelivered
 
     struct cue_channel_info:
         uint32_t kind, depth, users, sleeping
         int32_t receiver
         uint64_t queued, peak, sent, received, bytes, copied, dropped, refused, wakes
-        uint64_t batches, resent, returned, gaps, late
+        uint64_t batches, resent, returned, gaps, late, redelivered, dead
 
     int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
     int cue_channel_close(cue_channel *ch)

@@ -56,6 +56,7 @@ cdef Message new_message(cue_msg *m, PoolHandle handle):
     message.status = m.status
     message.tag = m.tag
     message.key = m.key
+    message.redelivered = m.redelivered
     message.sender = m.from_
     message.handle = handle
     if m.block.data != NULL:
@@ -95,8 +96,10 @@ cdef class Message:
         0, or why what was sent along is missing.
     tag, key : int
         The sender's.
+    redelivered : int
+        Queues with ``redeliver``: how many receivers have died with it in hand.
     """
-    cdef readonly uint32_t type
+    cdef readonly uint32_t type, redelivered
     cdef readonly int status
     cdef readonly uint64_t tag, key
     cdef PoolHandle handle
@@ -345,9 +348,9 @@ cdef class Channel:
     cdef object __weakref__
 
     def __init__(self, url, how, *, kind=None, full=None, depth=0, type=0, role=None, bytes=0, max=0, spin=None, flush=None,
-                 linger=None, Pool pool=None):
+                 linger=None, redeliver=0, dead=None, history=0, Pool pool=None):
         cdef cue_channel_opts opts
-        cdef object text = name_of(url, "url")
+        cdef object text = name_of(url, "url"), letters = name_of(dead, "dead")
         cdef unsigned mode = choice(HOW, how, "how")
         cdef cue_channel *ch = NULL
         cdef const char *chosen
@@ -362,6 +365,9 @@ cdef class Channel:
         opts.spin.ns = moment(spin, "spin")
         opts.flush.ns = moment(flush, "flush")
         opts.linger.ns = moment(linger, "linger")
+        opts.redeliver = <uint32_t>whole(redeliver, "redeliver", UINT32_MAX)
+        opts.history = <uint32_t>whole(history, "history", UINT32_MAX)
+        opts.dead = chars(letters)
         opts.pool = NULL if pool is None else pool.handle.get()
         if text is None:
             refuse(CUE_EINVAL, "no url")
@@ -482,7 +488,8 @@ cdef class Channel:
             ``received``, ``dropped``, ``refused`` (sends that ended with `Full`), ``wakes``: counts; ``bytes`` of payload
             received, and ``copied``, those of them that were copied on their way. Sockets: ``batches`` (packets), ``resent``,
             ``returned`` (blocks taken back from a connection and freed), ``gaps`` (messages that never came). ``late``:
-            answers that came when nobody waited any more.
+            answers that came when nobody waited any more. Queues: ``redelivered``, messages that were given out again, and
+            ``dead``, those that were given out too often.
         """
         cdef cue_channel_info info
         memset(&info, 0, sizeof(info))
@@ -492,7 +499,7 @@ cdef class Channel:
             "receiver": info.receiver, "queued": info.queued, "peak": info.peak, "sent": info.sent,
             "received": info.received, "bytes": info.bytes, "copied": info.copied, "dropped": info.dropped,
             "refused": info.refused, "wakes": info.wakes, "batches": info.batches, "resent": info.resent,
-            "returned": info.returned, "gaps": info.gaps, "late": info.late,
+            "returned": info.returned, "gaps": info.gaps, "late": info.late, "redelivered": info.redelivered, "dead": info.dead,
         }
 
     # -- sending --
@@ -991,6 +998,12 @@ def open(url, how, **options):
     spin, flush, linger : float, optional
         Seconds: how long a receiver spins before it sleeps, how long a socket gathers a batch, how long close waits for a
         socket to send. None: the library's default; 0: not at all.
+    redeliver : int
+        Queues: so often a message goes to another receiver when one dies before it has released it.
+    dead : str, optional
+        Queues: the lane of the same pool where what nobody survived goes; by default it is freed.
+    history : int
+        Topics: the last messages that are kept for subscribers that come late.
     pool : Pool, optional
         ``shm:///NAME``: the pool. Sockets: where payloads lie.
 

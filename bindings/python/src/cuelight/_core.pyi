@@ -43,6 +43,9 @@ def open(
     spin: float | None = None,
     flush: float | None = None,
     linger: float | None = None,
+    redeliver: int = 0,
+    dead: str | None = None,
+    history: int = 0,
     pool: Pool | None = None,
 ) -> Channel: ...
 def block_of(array: NDArray[Any] | memoryview | Block | Message) -> Block: ...
@@ -228,6 +231,8 @@ class Message:
     @property
     def key(self) -> int: ...
     @property
+    def redelivered(self) -> int: ...
+    @property
     def size(self) -> int: ...
     @property
     def data(self) -> memoryview: ...
@@ -268,6 +273,9 @@ class Channel:
         spin: float | None = None,
         flush: float | None = None,
         linger: float | None = None,
+        redeliver: int = 0,
+        dead: str | None = None,
+        history: int = 0,
         pool: Pool | None = None,
     ) -> None: ...
     @property
