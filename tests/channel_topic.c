@@ -534,7 +534,7 @@ static void *comer_and_goer(void *arg)
 {
     uintptr_t wrong = 0;
     while (atomic_load(&publishing)) {
-        cue_channel *in = open_topic((uintptr_t)arg ? "&depth=16&full=drop-old" : "&depth=16", CUE_RECV);
+        cue_channel *in = open_topic((uintptr_t)arg ? "&depth=16&full=drop-old" : "&depth=16&full=fail", CUE_RECV);
         int last[PUBLISHERS] = { -1, -1, -1, -1 }, value;
         for (int i = 0; i < 300 && (value = next_within(in, CUE_MS(1))) >= 0; i++) {
             int *before = &last[value / EACH];
