@@ -1,90 +1,16 @@
 /* The queue through its public calls: order, limits, competing receivers, what a dead receiver had in hand. */
-#include "tests/harness.h"
-
 #include "channels/ring.h"
 
-#include <cuelight/channel.h>
+#include "tests/one_lane.h"
 
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <pthread.h>
-
-static char url[160];
-static const char *pool_name;
-static cue_pool *pool;
-static cue_channel *in, *out;
-
-static const char *lane(const char *rest)
-{
-    snprintf(url, sizeof url, "shm://%s/%s", pool_name, rest);
-    return url;
-}
 
 static void setup(void)
 {
-    pool_name = test_name("queue");
-    CUE_MUST(cue_pool_open(pool_name, &(cue_pool_opts){ .size = 16 << 20 }, &pool));
-    in = out = NULL;
-}
-
-static void open_both(const char *rest)
-{
-    CUE_MUST(cue_channel_open(lane(rest), CUE_RECV, NULL, &in));
-    CUE_MUST(cue_channel_open(lane(rest), CUE_SEND, NULL, &out));
-}
-
-static void say_fault(void *arg, const char *fault)
-{
-    (void)arg;
-    fprintf(stderr, "fault: %s\n", fault);
-}
-
-static uint64_t blocks(void)
-{
-    cue_pool_info info;
-    CUE_MUST(cue_pool_stat(pool, &info));
-    return info.blocks;
-}
-
-/* Nothing may be left: no block, no lane, no fault, no object. */
-static void teardown(void)
-{
-    cue_msg m;
-    while (in && cue_channel_recv(in, &m, CUE_NOW) == 0)
-        cue_msg_release(&m);
-    cr_expect(eq(int, cue_pool_check(pool, true, say_fault, NULL), 0));
-    cue_channel_close(out);
-    cue_channel_close(in);
-    cr_expect(eq(u64, blocks(), 0)); /* no block and no lane */
-    cue_pool_close(pool);
-    cr_expect(eq(int, test_leftovers(pool_name), 0));
+    open_pool("queue");
 }
 
 TestSuite(queue, .init = setup, .fini = teardown, .timeout = 60);
-
-static int send_int(cue_channel *ch, int value)
-{
-    return cue_channel_send(ch, CUE_MSG(1, value), CUE_NOW);
-}
-
-/* The next message, an int; statuses below -1000 to tell them apart. */
-static int recv_int(cue_channel *ch)
-{
-    cue_msg m;
-    int status = cue_channel_recv(ch, &m, CUE_NOW), value;
-    if (status)
-        return status - 1000;
-    memcpy(&value, m.data, sizeof value);
-    cue_msg_release(&m);
-    return value;
-}
-
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
-}
 
 /* ---- order and limits ---- */
 

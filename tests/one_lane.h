@@ -1,0 +1,88 @@
+/* One lane in a pool of the test's own, both ends in this process; for the suites of the kinds that take ints one at a time. */
+#ifndef TESTS_ONE_LANE_H
+#define TESTS_ONE_LANE_H
+
+#include "tests/harness.h"
+
+#include <cuelight/channel.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+static char url[160];
+static const char *pool_name;
+static cue_pool *pool;
+static cue_channel *in, *out;
+
+static inline const char *lane(const char *rest)
+{
+    snprintf(url, sizeof url, "shm://%s/%s", pool_name, rest);
+    return url;
+}
+
+static inline void open_pool(const char *what)
+{
+    pool_name = test_name(what);
+    CUE_MUST(cue_pool_open(pool_name, &(cue_pool_opts){ .size = 16 << 20 }, &pool));
+    in = out = NULL;
+}
+
+static inline void open_both(const char *rest)
+{
+    CUE_MUST(cue_channel_open(lane(rest), CUE_RECV, NULL, &in));
+    CUE_MUST(cue_channel_open(lane(rest), CUE_SEND, NULL, &out));
+}
+
+static inline void say_fault(void *arg, const char *fault)
+{
+    (void)arg;
+    fprintf(stderr, "fault: %s\n", fault);
+}
+
+static inline uint64_t blocks(void)
+{
+    cue_pool_info info;
+    CUE_MUST(cue_pool_stat(pool, &info));
+    return info.blocks;
+}
+
+/* Nothing may be left: no block, no lane, no fault, no object. */
+static inline void teardown(void)
+{
+    cue_msg m;
+    while (in && cue_channel_recv(in, &m, CUE_NOW) == 0)
+        cue_msg_release(&m);
+    cr_expect(eq(int, cue_pool_check(pool, true, say_fault, NULL), 0));
+    cue_channel_close(out);
+    cue_channel_close(in);
+    cr_expect(eq(u64, blocks(), 0)); /* no block and no lane */
+    cue_pool_close(pool);
+    cr_expect(eq(int, test_leftovers(pool_name), 0));
+}
+
+static inline int send_int(cue_channel *ch, int value)
+{
+    return cue_channel_send(ch, CUE_MSG(1, value), CUE_NOW);
+}
+
+/* The next message, an int; negative statuses below -1000 to tell them apart. */
+static inline int recv_int(cue_channel *ch)
+{
+    cue_msg m;
+    int status = cue_channel_recv(ch, &m, CUE_NOW), value;
+    if (status)
+        return status - 1000;
+    cr_expect(eq(sz, m.size, sizeof value));
+    memcpy(&value, m.data, sizeof value);
+    cue_msg_release(&m);
+    return value;
+}
+
+static inline cue_channel_info stat_of(cue_channel *ch)
+{
+    cue_channel_info info;
+    CUE_MUST(cue_channel_stat(ch, &info));
+    return info;
+}
+
+#endif
