@@ -252,7 +252,7 @@ static void receiver_there(struct victim *me)
 {
     open_in_victim(me, CUE_RECV);
 }
-static void receive_two(struct victim *me)
+void receive_two(struct victim *me)
 {
     cue_msg m;
     for (int i = 0; i < 2; i++) {
@@ -261,7 +261,7 @@ static void receive_two(struct victim *me)
         cue_msg_release(&m);
     }
 }
-static void receive_batch(struct victim *me)
+void receive_batch(struct victim *me)
 {
     cue_msg m[3];
     if (cue_channel_recv_many(me->other[0], m, 3, CUE_NOW) != 3)

@@ -262,23 +262,6 @@ static void queue_receiver(struct victim *me)
 {
     open_in_victim(me, "lane", CUE_RECV);
 }
-static void receive_two(struct victim *me)
-{
-    cue_msg m;
-    for (int i = 0; i < 2; i++) {
-        if (cue_channel_recv(me->other[0], &m, CUE_NOW) < 0)
-            abort();
-        cue_msg_release(&m);
-    }
-}
-static void receive_batch(struct victim *me)
-{
-    cue_msg m[3];
-    if (cue_channel_recv_many(me->other[0], m, 3, CUE_NOW) != 3)
-        abort();
-    for (int i = 0; i < 3; i++)
-        cue_msg_release(&m[i]);
-}
 static void open_and_receive(struct victim *me)
 {
     queue_receiver(me);

@@ -202,15 +202,6 @@ static void publish_four_both(struct stage *stage)
 {
     publish_four_of(stage, BOTH);
 }
-static void receive_two(struct victim *me)
-{
-    cue_msg m;
-    for (int i = 0; i < 2; i++) {
-        if (cue_channel_recv(me->other[0], &m, CUE_NOW) < 0)
-            abort();
-        cue_msg_release(&m);
-    }
-}
 static void receive_and_keep(struct victim *me)
 {
     cue_msg m[3];
