@@ -2,8 +2,9 @@
  *
  * Commit points: OWNED(me) -> SENT(me) in ledger_send, SENT -> OWNED in ledger_claim, SENT -> FREE in ledger_take_back and in the
  * sender's recovery. ledger_carry goes SENT(me) -> OWNED(me) -> SENT(me) with another `next` between: whoever claims with the old
- * one comes before the first step, and has it, or fails. Killed between the steps: the block is owned by the dead, and freed. lane, next and seq are written by the owner before the first and read before the others; a recycled record
- * has another generation in its state word, so that their CAS fails.
+ * one comes before the first step, and has it, or fails. Killed between the steps: the block is owned by the dead, and freed. lane,
+ * next and seq are written by the owner before the first and read before the others; a recycled record has another generation in
+ * its state word, so that their CAS fails.
  */
 #include "nng_internal.h"
 
