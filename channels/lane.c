@@ -171,7 +171,12 @@ int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *w
     char *data;
     uint64_t capacity, bytes = 0;
     uint32_t kind = with->kind ? with->kind : CUE_MAILBOX;
-    int status = lane_kind_of(kind) ? lane_kind_of(kind)->bytes(with, &bytes) : trail(CUE_ENOSYS, "lanes of kind %u are not built in", kind);
+    const struct lane_kind *way = lane_kind_of(kind);
+    if (!way)
+        return trail(CUE_ENOSYS, "lanes of kind %u are not built in", kind);
+    if ((with->redeliver || with->dead) && !way->redelivers)
+        return trail(CUE_EINVAL, "redeliver and dead are for queues, where several may receive a message: not for a %s", way->name);
+    int status = way->bytes(with, &bytes);
     if (status)
         return status;
     fresh.size = bytes;
@@ -194,7 +199,7 @@ int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *w
     }
     *out = (struct lane){ pool, (struct lane_head *)(void *)data, taken.rec, taken.index, taken.generation };
     head_init(pool, out->head, kind, with);
-    lane_kind_of(kind)->init(out->head, with);
+    way->init(out->head, with);
     return 0;
 }
 

@@ -33,6 +33,7 @@ typedef bool lane_visitor(uint32_t index, uint64_t state, void *arg);
 
 struct lane_kind {
     const char *name;
+    bool redelivers; /* it knows the options `redeliver` and `dead` */
     /* Bytes of the lane's block if it is made as `with` says; what may not be is refused: CUE_EINVAL, CUE_ETOOBIG. */
     int (*bytes)(const cue_channel_opts *with, uint64_t *bytes);
     /* The rest of a block that is zero but for its head, which is filled. Nobody knows it yet. */

@@ -255,6 +255,7 @@ static void queue_died(const struct lane *lane, unsigned slot, uint32_t epoch)
 
 const struct lane_kind queue_kind = {
     .name = "queue",
+    .redelivers = true,
     .bytes = queue_bytes,
     .init = ring_init,
     .sound = ring_sound,

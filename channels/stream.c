@@ -224,13 +224,6 @@ static const struct ring_way dropping_way = {
 
 /* ---- the lane ---- */
 
-static int stream_bytes(const cue_channel_opts *with, uint64_t *bytes)
-{
-    if (with->redeliver || with->dead)
-        return trail(CUE_EINVAL, "redeliver and dead are for queues: a stream has one receiver");
-    return ring_bytes(with, bytes);
-}
-
 static bool stream_empty(const struct lane *lane)
 {
     const struct ring *ring = (const struct ring *)(const void *)lane->head;
@@ -264,7 +257,7 @@ static void stream_died(const struct lane *lane, unsigned slot, uint32_t epoch)
 
 const struct lane_kind stream_kind = {
     .name = "stream",
-    .bytes = stream_bytes,
+    .bytes = ring_bytes,
     .init = ring_init,
     .sound = ring_sound,
     .open = stream_open,

@@ -964,9 +964,8 @@ static int topic_open(const struct lane *lane, unsigned how, const cue_channel_o
 
 static int topic_bytes(const cue_channel_opts *with, uint64_t *bytes)
 {
+    (void)with;
     *bytes = sizeof(struct topic);
-    if (with->redeliver || with->dead)
-        return trail(CUE_EINVAL, "redeliver and dead are for queues: a topic gives each message to all");
     return 0;
 }
 
@@ -993,4 +992,14 @@ static bool topic_linked(const struct lane *lane, const struct record *rec, uint
     return false;
 }
 
-const struct lane_kind topic_kind = { "topic", topic_bytes, topic_init, topic_sound, topic_open, topic_empty, topic_counts, topic_died, topic_linked, NULL };
+const struct lane_kind topic_kind = {
+    .name = "topic",
+    .bytes = topic_bytes,
+    .init = topic_init,
+    .sound = topic_sound,
+    .open = topic_open,
+    .empty = topic_empty,
+    .stat = topic_counts,
+    .died = topic_died,
+    .linked = topic_linked,
+};
