@@ -61,10 +61,6 @@ bool filled(const cue_block *b, unsigned seed);
 /* Runs `prepare` of the operation in a process of its own and kills that: leaves a dead party. */
 void leave_dead(struct stage *stage, const char *op_name);
 
-/* ops_channel.c: the victim takes two messages one by one, or three at once, from its first channel, and gives them back. */
-void receive_two(struct victim *me);
-void receive_batch(struct victim *me);
-
 /* storm.c */
 int storm(double seconds);
 int storm_worker(const char *pool, const char *seed);

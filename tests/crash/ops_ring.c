@@ -1,14 +1,12 @@
 /* What is cut in queues and streams: sending, receiving, loans, ends that change hands, what a dead receiver had in hand on its way to
  * another one, and to the dead letters. */
-#include "crash.h"
-
-#include <cuelight/channel.h>
+#include "numbers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEDIUM = 4 << 20, NOTE = 5, LAST = 99, BLOCK = 5000 };
+enum { MEDIUM = 4 << 20 };
 
 #define QUEUE "lane?kind=queue&depth=16"
 #define AGAIN "lane?kind=queue&depth=16&redeliver=9"
@@ -48,55 +46,6 @@ static void close_on_stage(struct stage *stage, int which)
     stage->other[which] = NULL;
 }
 
-static int number_block(cue_pool *pool, uint64_t number, cue_block *b)
-{
-    int status = cue_block_alloc(pool, BLOCK, &(cue_block_opts){ .type = NOTE }, b);
-    if (status)
-        return status;
-    fill(b, (unsigned)number);
-    memcpy(b->data, &number, sizeof number);
-    return 0;
-}
-
-/* A number in the bytes, and perhaps a block that is filled with it. */
-static int send_with(cue_channel *ch, uint64_t number, bool bytes, cue_block *b)
-{
-    cue_msg m = { .type = NOTE, .data = bytes ? &number : NULL, .size = bytes ? sizeof number : 0, .move = b };
-    return cue_channel_send(ch, &m, CUE_NOW);
-}
-
-static int send_number(cue_channel *ch, uint64_t number, bool block)
-{
-    cue_block b = { 0 };
-    int status = block ? number_block(cue_channel_pool(ch), number, &b) : 0;
-    return status ? status : send_with(ch, number, true, block ? &b : NULL);
-}
-
-/* The number of a message; 0: nothing is there. Says it if anything of it is wrong. */
-static uint64_t take_number(cue_channel *ch, uint32_t *again)
-{
-    cue_msg m;
-    uint64_t number = 0;
-    int status = cue_channel_recv(ch, &m, CUE_NOW);
-    if (status == CUE_EEMPTY)
-        return 0;
-    must_be(status, 0, "cue_channel_recv");
-    if (status)
-        return 0;
-    if (m.data && m.size >= sizeof number)
-        memcpy(&number, m.data, sizeof number);
-    bool whole = !m.block.data || m.block.size == BLOCK || m.block.size == 64;
-    for (size_t i = sizeof number; m.block.data && i < m.block.size && whole; i++)
-        whole = ((unsigned char *)m.block.data)[i] == (unsigned char)(i * 7 + (unsigned)number);
-    if (!whole || number == 0 || m.status)
-        wrong("message %llu of %zu bytes came with status %d and a block of %zu bytes", (unsigned long long)number, m.size, m.status,
-              m.block.size);
-    if (again)
-        *again = m.redelivered;
-    cue_msg_release(&m);
-    return number;
-}
-
 /* ---- send ---- */
 
 static void queue_here(struct stage *stage)
@@ -122,15 +71,15 @@ static void sender(struct victim *me)
 }
 static void send_bytes(struct victim *me)
 {
-    CUE_MUST(send_number(me->other[0], 7, false));
+    CUE_MUST(send_number(me->other[0], 7, BYTES));
 }
 static void send_block(struct victim *me)
 {
-    CUE_MUST(send_with(me->other[0], 7, false, &me->block[0]));
+    CUE_MUST(send_with(me->other[0], 7, MOVED, &me->block[0]));
 }
 static void send_both(struct victim *me)
 {
-    CUE_MUST(send_with(me->other[0], 7, true, &me->block[0]));
+    CUE_MUST(send_with(me->other[0], 7, BOTH, &me->block[0]));
 }
 static void send_three(struct victim *me)
 {
@@ -160,18 +109,18 @@ static void open_and_send(struct victim *me)
 /* 7 came, or it did not. */
 static int came(struct stage *stage)
 {
-    uint64_t got = take_number(stage->other[0], NULL);
+    uint64_t got = take_number(stage->other[0], ANY);
     if (got && got != 7)
         wrong("message %llu came that nobody sent", (unsigned long long)got);
-    if (take_number(stage->other[0], NULL))
+    if (take_number(stage->other[0], ANY))
         wrong("a message came twice");
     return got == 7;
 }
 static int queue_came(struct stage *stage)
 {
     int took_effect = came(stage);
-    MUST(send_number(stage->other[0], LAST, false));
-    if (take_number(stage->other[0], NULL) != LAST)
+    MUST(send_number(stage->other[0], LAST, BYTES));
+    if (take_number(stage->other[0], ANY) != LAST)
         wrong("the lane does not work any more");
     close_on_stage(stage, 0);
     return took_effect;
@@ -180,7 +129,7 @@ static int queue_came(struct stage *stage)
 static int some_came(struct stage *stage)
 {
     uint64_t number = 7, got;
-    while ((got = take_number(stage->other[0], NULL)) == number)
+    while ((got = take_number(stage->other[0], ANY)) == number)
         number++;
     if (got || number > 10)
         wrong("message %llu came instead of %llu", (unsigned long long)got, (unsigned long long)number);
@@ -193,8 +142,8 @@ static int stream_goes_on(struct stage *stage)
     if (stage->killed) {
         cue_channel *out = open_on_stage(stage, 1, STREAM, CUE_SEND);
         for (uint64_t n = 1; n <= 20; n++) {
-            MUST(send_number(out, LAST, false));
-            if (take_number(stage->other[0], NULL) != LAST)
+            MUST(send_number(out, LAST, BYTES));
+            if (take_number(stage->other[0], ANY) != LAST)
                 wrong("the stream does not work any more");
         }
         close_on_stage(stage, 1);
@@ -211,7 +160,7 @@ static int stream_came(struct stage *stage)
 static int stream_some_came(struct stage *stage)
 {
     uint64_t number = 7, got;
-    while ((got = take_number(stage->other[0], NULL)) == number)
+    while ((got = take_number(stage->other[0], ANY)) == number)
         number++;
     if (got || number > 10)
         wrong("message %llu came instead of %llu", (unsigned long long)got, (unsigned long long)number);
@@ -223,12 +172,12 @@ static int stream_some_came(struct stage *stage)
 static void full_of_two(struct stage *stage)
 {
     cue_channel *ch = open_on_stage(stage, 0, DROPS, CUE_RECV | CUE_SEND);
-    MUST(send_number(ch, 1, true));
-    MUST(send_number(ch, 2, true));
+    MUST(send_number(ch, 1, BOTH));
+    MUST(send_number(ch, 2, BOTH));
 }
 static int two_of_three(struct stage *stage)
 {
-    uint64_t first = take_number(stage->other[0], NULL), second = take_number(stage->other[0], NULL), third = take_number(stage->other[0], NULL);
+    uint64_t first = take_number(stage->other[0], ANY), second = take_number(stage->other[0], ANY), third = take_number(stage->other[0], ANY);
     bool before = first == 1 && second == 2, between = first == 2 && second == 0, after = first == 2 && second == 7;
     if (third || (!before && !between && !after))
         wrong("messages %llu, %llu, %llu came", (unsigned long long)first, (unsigned long long)second, (unsigned long long)third);
@@ -238,25 +187,22 @@ static int two_of_three(struct stage *stage)
 
 /* ---- receive ---- */
 
-static void send_four(struct stage *stage, const char *lane, bool stays)
+static void four_wait(struct stage *stage, const char *lane)
 {
-    cue_channel *ch = open_on_stage(stage, 0, lane, CUE_SEND);
-    for (uint64_t n = 1; n <= 4; n++)
-        MUST(send_number(ch, n, n % 2));
-    if (!stays)
-        close_on_stage(stage, 0);
+    send_four(open_on_stage(stage, 0, lane, CUE_SEND), BOTH, BYTES);
+    close_on_stage(stage, 0);
 }
 static void queue_four(struct stage *stage)
 {
-    send_four(stage, QUEUE, false);
+    four_wait(stage, QUEUE);
 }
 static void again_four(struct stage *stage)
 {
-    send_four(stage, AGAIN, false);
+    four_wait(stage, AGAIN);
 }
 static void stream_four(struct stage *stage)
 {
-    send_four(stage, STREAM, false);
+    four_wait(stage, STREAM);
 }
 static void queue_receiver(struct victim *me)
 {
@@ -267,22 +213,11 @@ static void open_and_receive(struct victim *me)
     queue_receiver(me);
     receive_two(me);
 }
-/* The rest comes, in order. `from`: the last that may be missing in front. */
 static int rest_came(struct stage *stage, const char *lane)
 {
-    cue_channel *ch = open_on_stage(stage, 0, lane, CUE_RECV | CUE_SEND);
-    uint64_t first = take_number(ch, NULL), next = first;
-    while (next && next < 4) {
-        uint64_t got = take_number(ch, NULL);
-        if (got != next + 1)
-            wrong("message %llu came after %llu", (unsigned long long)got, (unsigned long long)next);
-        next = got;
-    }
-    MUST(send_number(ch, LAST, false));
-    if (take_number(ch, NULL) != LAST)
-        wrong("the lane does not work any more");
+    int took_effect = rest_of_four(open_on_stage(stage, 0, lane, CUE_RECV | CUE_SEND), ANY);
     close_on_stage(stage, 0);
-    return first == 1 ? 0 : first ? 1 : -1;
+    return took_effect;
 }
 static int queue_rest(struct stage *stage)
 {
@@ -300,7 +235,7 @@ static int again_rest(struct stage *stage)
     uint64_t next = 0, got;
     uint32_t again;
     int released = 0;
-    while ((got = take_number(ch, &again))) {
+    while ((got = take_again(ch, &again))) {
         if (next == 0)
             released = (int)got - 1;
         else if (got != next + 1)
@@ -339,11 +274,11 @@ static int four_came(struct stage *stage)
     cue_channel *ch = open_on_stage(stage, 0, AGAIN, CUE_RECV | CUE_SEND);
     uint32_t again;
     for (uint64_t n = 1; n <= 4; n++) {
-        uint64_t got = take_number(ch, &again);
+        uint64_t got = take_again(ch, &again);
         if (got != n || (n < 4 && again < 1) || (n == 4 && again))
             wrong("message %llu came instead of %llu, for the %u. time", (unsigned long long)got, (unsigned long long)n, again + 1);
     }
-    if (take_number(ch, NULL))
+    if (take_number(ch, ANY))
         wrong("a message came twice");
     close_on_stage(stage, 0);
     return -1;
@@ -379,12 +314,12 @@ static void take_one_and_stay(struct victim *me)
 static void deadly(struct stage *stage)
 {
     cue_channel *ch = open_on_stage(stage, 0, ONCE, CUE_SEND);
-    MUST(send_number(ch, 7, true));
+    MUST(send_number(ch, 7, BOTH));
     for (int i = 0; i < 2; i++) {
         leave_dead(stage, "_one");
         pool_reap(stage->pool);
     }
-    MUST(send_number(ch, LAST, false));
+    MUST(send_number(ch, LAST, BYTES));
     close_on_stage(stage, 0);
 }
 static void once_receiver(struct victim *me)
@@ -402,13 +337,13 @@ static void receive_last(struct victim *me)
 static int letter_came(struct stage *stage)
 {
     cue_channel *ch = open_on_stage(stage, 0, ONCE, CUE_RECV), *letters = open_on_stage(stage, 1, "letters", CUE_RECV);
-    uint64_t got = take_number(ch, NULL);
+    uint64_t got = take_number(ch, ANY);
     uint32_t died = 0;
     if (got != LAST && got != 0)
         wrong("message %llu came", (unsigned long long)got);
-    if (take_number(letters, &died) != 7 || died < 2)
+    if (take_again(letters, &died) != 7 || died < 2)
         wrong("the letter did not come, or as one that %u died of", died);
-    if (take_number(letters, NULL) || take_number(ch, NULL))
+    if (take_number(letters, ANY) || take_number(ch, ANY))
         wrong("a message came twice");
     close_on_stage(stage, 1);
     close_on_stage(stage, 0);

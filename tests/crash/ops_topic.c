@@ -1,14 +1,12 @@
 /* What is cut in topics: publishing, subscribing, leaving, receiving, taking out what is old, the history; recovery of all of them. */
 #include "channels/topic.h"
-#include "crash.h"
-
-#include <cuelight/channel.h>
+#include "numbers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEDIUM = 4 << 20, NOTE = 5, LAST = 99, BLOCK = 5000 };
+enum { MEDIUM = 4 << 20 };
 
 /* drop-old: no room beyond the depth, so few slots */
 static cue_channel *topic_channel(const char *pool, unsigned how, const char *rest, int *status)
@@ -46,52 +44,9 @@ static void close_all(struct stage *stage)
     }
 }
 
-enum carried { BYTES = 1, MOVED = 2, BOTH = 3 };
-
-static void number_block(cue_pool *pool, uint64_t number, cue_block *b)
-{
-    CUE_MUST(cue_block_alloc(pool, BLOCK, &(cue_block_opts){ .type = NOTE }, b));
-    fill(b, (unsigned)number);
-    memcpy(b->data, &number, sizeof number);
-}
-
-static int send_with(cue_channel *ch, uint64_t number, enum carried what, cue_block *b)
-{
-    cue_msg m = { .type = NOTE };
-    if (what & BYTES) {
-        m.data = &number;
-        m.size = sizeof number;
-    }
-    if (what & MOVED)
-        m.move = b;
-    return cue_channel_send(ch, &m, CUE_NOW);
-}
-
-/* The number of the next message; 0: there is none. Says it if anything of it is wrong. */
-static uint64_t take_number(cue_channel *ch, enum carried what)
-{
-    cue_msg m;
-    uint64_t number = 0;
-    int status = cue_channel_recv(ch, &m, CUE_NOW);
-    if (status == CUE_EEMPTY)
-        return 0;
-    must_be(status, 0, "cue_channel_recv");
-    if (status)
-        return 0;
-    if (m.data && m.size >= sizeof number)
-        memcpy(&number, m.data, sizeof number);
-    bool whole = what & MOVED ? m.block.data && m.block.size == BLOCK : m.block.data == NULL;
-    for (size_t i = sizeof number; i < BLOCK && whole && m.block.data; i++)
-        whole = ((unsigned char *)m.block.data)[i] == (unsigned char)(i * 7 + (unsigned)number);
-    if (!whole || number == 0 || m.status)
-        wrong("message %llu of %zu bytes came with status %d and a block of %zu bytes", (unsigned long long)number, m.size, m.status, m.block.size);
-    cue_msg_release(&m);
-    return number;
-}
-
 static void still_works(cue_channel *in, cue_channel *out)
 {
-    MUST(send_with(out, LAST, BYTES, NULL));
+    MUST(send_number(out, LAST, BYTES));
     uint64_t got = take_number(in, BYTES);
     if (got != LAST)
         wrong("the topic does not work any more: %llu came", (unsigned long long)got);
@@ -111,11 +66,11 @@ static void publisher_there(struct victim *me)
 static void publisher_with_block(struct victim *me)
 {
     publisher_there(me);
-    number_block(me->pool, 7, &me->block[0]);
+    CUE_MUST(number_block(me->pool, 7, &me->block[0]));
 }
 static void publish_bytes(struct victim *me)
 {
-    CUE_MUST(send_with(me->other[0], 7, BYTES, NULL));
+    CUE_MUST(send_number(me->other[0], 7, BYTES));
 }
 static void publish_block(struct victim *me)
 {
@@ -159,7 +114,7 @@ static void full_subscriber(struct stage *stage)
 {
     cue_channel *ch = open_on_stage(stage, 0, CUE_RECV | CUE_SEND, "&depth=2");
     for (uint64_t n = 1; n <= 2; n++)
-        MUST(send_with(ch, n, BYTES, NULL));
+        MUST(send_number(ch, n, BYTES));
 }
 static int newest_came(struct stage *stage)
 {
@@ -185,22 +140,13 @@ static void subscriber_there(struct victim *me)
 {
     open_in_victim(me, CUE_RECV, "");
 }
-static void publish_four_of(struct stage *stage, enum carried what)
-{
-    for (uint64_t n = 1; n <= 4; n++) {
-        cue_block b = { 0 };
-        if (what & MOVED)
-            number_block(stage->pool, n, &b);
-        MUST(send_with(stage->other[0], n, what, &b));
-    }
-}
 static void publish_four(struct stage *stage)
 {
-    publish_four_of(stage, BYTES);
+    send_four(stage->other[0], BYTES, BYTES);
 }
 static void publish_four_both(struct stage *stage)
 {
-    publish_four_of(stage, BOTH);
+    send_four(stage->other[0], BOTH, BOTH);
 }
 static void receive_and_keep(struct victim *me)
 {
@@ -266,7 +212,7 @@ static void history_here(struct stage *stage)
 {
     cue_channel *ch = open_on_stage(stage, 0, CUE_SEND, "&history=2");
     for (uint64_t n = 1; n <= 3; n++)
-        MUST(send_with(ch, n, BYTES, NULL));
+        MUST(send_number(ch, n, BYTES));
 }
 static void make_history(struct victim *me)
 {
@@ -302,7 +248,7 @@ static int history_untouched(struct stage *stage)
 static int history_made(struct stage *stage)
 {
     cue_channel *out = open_on_stage(stage, 0, CUE_SEND, "&history=2");
-    MUST(send_with(out, 4, BYTES, NULL));
+    MUST(send_number(out, 4, BYTES));
     cue_channel *late = open_on_stage(stage, 1, CUE_RECV, "&history=2");
     if (take_number(late, BYTES) != 4)
         wrong("the history does not work");
@@ -318,10 +264,10 @@ static void busy_party(struct victim *me)
     cue_msg m;
     open_in_victim(me, CUE_RECV | CUE_SEND, "&depth=2");
     for (uint64_t n = 1; n <= 2; n++)
-        CUE_MUST(send_with(me->other[0], n, BYTES, NULL));
+        CUE_MUST(send_number(me->other[0], n, BYTES));
     if (cue_channel_recv(me->other[0], &m, CUE_NOW)) /* held */
         abort();
-    number_block(me->pool, 3, &me->block[0]);
+    CUE_MUST(number_block(me->pool, 3, &me->block[0]));
     CUE_MUST(send_with(me->other[0], 3, BOTH, &me->block[0]));
     /* what a publisher has done when it has reached nobody */
     cue_block b;
