@@ -5,8 +5,13 @@
  * out the one that was silent longest; if that lives, it hears nothing, says hello again and goes on.
  *
  * A near one is told through its cell. A hello whose pool cannot be attached, for whatever reason, makes a far one: it is told by
- * ACK packets on the back connection that it opens for that. They are sent once, without waiting: one that is lost comes again, since
- * a sender that hears nothing says hello again.
+ * ACK packets on the back connection that it opens for that. NNG's polyamorous pair1 keeps two packets a connection and drops
+ * the third without a word when its threads do not get to run, and the last one may be the one that the sender's close waits for
+ * while nobody receives here. So an ACK is said again, AGAIN times at growing distances, by a timer of NNG's; the sender takes each
+ * for what it says, the second changes nothing. A sender that still hears nothing says hello again.
+ *
+ * A peer that was told to begin again is not listened to until its hello has another incarnation: what it had under way would
+ * leave a gap.
  *
  * BEFORE A CONNECTION IS CLOSED while it may carry something (at close, and when the guard makes the listener anew), its sender
  * is told to stop, see cell_layout.h for why.
@@ -18,7 +23,7 @@
 #include <cuelight/serial.h>
 #include <string.h>
 
-enum { BYE_NS = 50 * 1000 * 1000 };
+enum { BYE_NS = 50 * 1000 * 1000, AGAIN = 10, AGAIN_MIN_MS = 5, AGAIN_MAX_MS = 200 };
 
 #define TRANSFER_IDLE_NS (INT64_C(10) * 1000 * 1000 * 1000)
 
@@ -82,23 +87,62 @@ static bool answer(const struct receiver *r, const struct peer *peer, uint32_t b
     return true;
 }
 
+static void say_again(void *arg)
+{
+    struct receiver *r = arg;
+    bool more = false;
+    if (nng_aio_result(r->again)) /* stopped */
+        return;
+    pthread_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < PEERS_MAX; i++)
+        if (r->peers[i].again) {
+            answer_far(r, &r->peers[i], r->peers[i].said);
+            more = --r->peers[i].again || more;
+        }
+    r->again_ms = !more ? 0 : r->again_ms < AGAIN_MAX_MS / 2 ? r->again_ms * 2 : AGAIN_MAX_MS;
+    if (more)
+        nng_sleep_aio(r->again_ms, r->again);
+    pthread_mutex_unlock(&r->lock);
+}
+
+int peers_prepare(struct receiver *r)
+{
+    return nng_aio_alloc(&r->again, say_again, r);
+}
+
+/* `lock` is held. False: it is gone. */
+static bool say(struct receiver *r, struct peer *peer, uint32_t bye)
+{
+    bool lives = answer(r, peer, bye);
+    peer->said = bye;
+    peer->again = peer->back && !peer->pool ? AGAIN : 0;
+    if (peer->again && !r->again_ms) {
+        r->again_ms = AGAIN_MIN_MS;
+        nng_sleep_aio(r->again_ms, r->again);
+    }
+    return lives;
+}
+
+static bool tell(struct receiver *r, struct peer *peer)
+{
+    pthread_mutex_lock(&r->lock);
+    peer->acked = peer->expected - 1;
+    bool lives = say(r, peer, peer->restarts ? WIRE_RESTART : 0);
+    pthread_mutex_unlock(&r->lock);
+    return lives;
+}
+
 bool peer_acknowledge(struct receiver *r, struct peer *peer)
 {
     r->unacknowledged = 0;
-    pthread_mutex_lock(&r->lock);
-    peer->acked = peer->expected - 1;
-    bool lives = answer(r, peer, 0);
-    pthread_mutex_unlock(&r->lock);
-    return lives;
+    return tell(r, peer);
 }
 
 void peer_restart(struct receiver *r, struct peer *peer)
 {
     transfer_drop(&r->transfers, &peer->transfer);
-    pthread_mutex_lock(&r->lock);
-    peer->acked = peer->expected - 1;
-    answer(r, peer, WIRE_RESTART);
-    pthread_mutex_unlock(&r->lock);
+    peer->restarts = true;
+    tell(r, peer);
 }
 
 /* Until it has seen that it shall stop. */
@@ -121,7 +165,7 @@ void peers_quiesce(struct receiver *r)
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++)
         if (r->peers[i].incarnation)
-            answer(r, &r->peers[i], WIRE_BYE);
+            say(r, &r->peers[i], WIRE_BYE);
     for (unsigned i = 0; i < PEERS_MAX; i++)
         if (r->peers[i].incarnation && r->peers[i].pool)
             wait_for(&r->peers[i], end);
@@ -140,6 +184,8 @@ static void peer_forget(struct receiver *r, struct peer *peer)
 
 void peers_forget(struct receiver *r)
 {
+    if (r->again)
+        nng_aio_free(r->again); /* waits for it */
     for (unsigned i = 0; i < PEERS_MAX; i++)
         peer_forget(r, &r->peers[i]);
 }
@@ -217,6 +263,7 @@ int peer_hello(struct receiver *r, const struct wire_head *head)
     if (known && fresh.incarnation != head->incarnation)
         transfer_drop(&r->transfers, &known->transfer); /* it begins again */
     fresh.transfer = known ? known->transfer : NULL;
+    fresh.restarts = fresh.restarts && fresh.incarnation == head->incarnation;
     fresh.incarnation = head->incarnation;
     fresh.cell = head->cell;
     fresh.cell_generation = head->cell_generation;

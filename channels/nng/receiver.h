@@ -19,6 +19,9 @@ struct peer {
     uint32_t back;  /* its back connection, 0: none */
     uint64_t who;   /* for cue_msg_peer */
     struct transfer *transfer;
+    bool restarts;      /* it was told to begin again, and has not yet */
+    uint32_t said;      /* in the last answer: 0, WIRE_BYE, WIRE_RESTART */
+    uint32_t again;     /* far: so often still it is said again */
 };
 
 struct receiver {
@@ -35,6 +38,8 @@ struct receiver {
     _Atomic uint64_t unwelcome; /* connections that were refused; the same */
     _Atomic uint32_t gone[PIPES_SEEN]; /* connections that ended, at id % PIPES_SEEN; the same */
     pthread_mutex_t lock;  /* for the peers: they change only under it, but for `expected`, `used` and `transfer` */
+    nng_aio *again;        /* the timer of ACKs that are said again; started under `lock` */
+    int32_t again_ms;      /* under `lock`: 0: it does not run */
 
     /* by the thread that receives */
     struct peer peers[PEERS_MAX];
@@ -62,6 +67,8 @@ static inline void count_add(_Atomic uint64_t *count, uint64_t n)
 }
 
 /* ---- peers.c; by the thread that receives ---- */
+/* Once, before the first hello. An error of NNG's. */
+int peers_prepare(struct receiver *r);
 /* The peer of that channel, NULL if it is not known. */
 struct peer *peers_find(struct receiver *r, uint64_t channel);
 /* A hello makes or renews a peer; so does what it says on its back connection. CUE_ECORRUPT. */
@@ -73,6 +80,7 @@ bool peer_acknowledge(struct receiver *r, struct peer *peer);
 void peer_restart(struct receiver *r, struct peer *peer);
 /* Drops transfers whose connection has ended; with `idle` also those that do not go on. */
 void peers_sweep(struct receiver *r, bool idle);
+/* After the socket was closed, or was not opened. */
 void peers_forget(struct receiver *r);
 /* Tells all senders to stop; waits until the living near ones have. Also by the guard's thread. */
 void peers_quiesce(struct receiver *r);

@@ -71,7 +71,8 @@ static void packet_refuse(struct receiver *r)
         nng_pipe_close((nng_pipe){ .id = pipe });
 }
 
-/* A sender that is known, of the connection that it said hello on. 0: it is not, or it is from a connection that is gone. */
+/* A sender that is known, of the connection that it said hello on. 0 and NULL: from a connection that is gone, or before it began
+ * again as it was told. */
 static int packet_from(struct receiver *r, const struct wire_head *head, struct peer **out)
 {
     struct peer *peer = peers_find(r, head->channel);
@@ -82,7 +83,8 @@ static int packet_from(struct receiver *r, const struct wire_head *head, struct 
         return 0;
     if (peer->pipe != r->pipe)
         return CUE_ECORRUPT;
-    *out = peer;
+    if (!peer->restarts)
+        *out = peer;
     return 0;
 }
 
@@ -467,6 +469,8 @@ static int receiver_prepare(struct receiver *r)
             return nng_trail(failed, "%s: nng_pipe_notify", lane->url);
     if ((failed = nng_socket_get_int(lane->sock, NNG_OPT_RECVFD, &r->recv_fd)))
         return nng_trail(failed, "%s: a descriptor to poll", lane->url);
+    if ((failed = peers_prepare(r)))
+        return nng_trail(failed, "%s: a timer", lane->url);
     int status = socket_listen(lane, &listener);
     return !status && lane->scheme == SCHEME_IPC && nng_needs_guard() ? guard_start(r, listener) : status;
 }
@@ -486,6 +490,7 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     int status = r->wake_fd < 0 || r->gone_fd < 0 ? trail_errno("eventfd") : receiver_prepare(r);
     if (status) {
         nng_close(lane->sock); /* before what its callbacks use goes; the caller's second close is refused */
+        peers_forget(r);
         receiver_end(r);
     }
     return status;
@@ -505,8 +510,10 @@ static void hear_hello(struct receiver *r)
 {
     struct cursor at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
     struct peer *peer = wire_read_head(&at, &r->head) && r->head.kind == WIRE_HELLO ? peers_find(r, r->head.channel) : NULL;
+    pthread_mutex_lock(&r->lock); /* the timer of peers.c */
     if (peer && peer->incarnation != r->head.incarnation)
         peer->incarnation = 0;
+    pthread_mutex_unlock(&r->lock);
 }
 
 /* Takes what was still under way when the senders stopped; it stays theirs. Until nothing comes for a moment. */
@@ -534,9 +541,11 @@ static int receiver_close(cue_channel *ch)
     }
     if (r->packet)
         packet_done(r);
+    pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++)
         if (r->peers[i].incarnation)
             r->peers[i].acked = r->peers[i].expected - 1;
+    pthread_mutex_unlock(&r->lock);
     if (pool_enter(ch->pool) == 0)
         peers_quiesce(r);
     drain(r);
