@@ -3,7 +3,6 @@
 
 #include "channels/ask.h"
 
-#include <limits.h>
 #include <string.h>
 
 static uint64_t receiver_word(const struct cue_pool *pool)
@@ -72,17 +71,9 @@ void lane_end_rouse(struct lane_end *end)
         atomic_fetch_and_explicit(head, ~(uint64_t)HEAD_SLEEP, acq_rel);
 }
 
-/* From now on no push succeeds; those who wait for room find out. */
-static void lane_end_here(struct mailbox *box)
-{
-    atomic_fetch_or_explicit(&box->head, HEAD_CLOSED, seq_cst); /* !! pairs with: push, nap_for_room */
-    if (atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, seq_cst) & CONSUMED_FULL_WAIT)
-        futex_wake(&box->consumed, INT_MAX);
-}
-
 void lane_end_close(struct lane_end *end)
 {
-    lane_end_here(end->ch.box);
+    mailbox_end(end->ch.box);
 }
 
 void lane_end_free(struct lane_end *end)
@@ -156,7 +147,7 @@ void actor_lane_bury(const struct lane *lane, unsigned slot, uint32_t epoch)
         return;
     if (!cas(&box->lane.receiver, &receiver, receiver_word(pool) | BURYING)) /* !! ours to bury */
         return;
-    lane_end_here(box);
+    mailbox_end(box);
     drain(lane);
     uint64_t state = atomic_load_explicit(&lane->rec->state, acquire);
     if (rec_state(state) == REC_KEPT && rec_generation(state) == lane->generation)

@@ -132,6 +132,55 @@ int cue_channel_close(cue_channel *ch)
     return status;
 }
 
+/* A kind has noticed the wake. */
+static inline int woken_by(cue_channel *ch, int status)
+{
+    if (__builtin_expect(status == CUE_EINTR, 0))
+        atomic_store_explicit(&ch->woken, 0, memory_order_seq_cst);
+    return status;
+}
+
+/* ---- shut ---- */
+
+/* The place of a receiver. Who has it comes out by itself: nothing more goes in, and it has been told so. */
+static int receiving_await(cue_channel *ch)
+{
+    int status;
+    while ((status = channel_recv_begin(ch)) == CUE_EBUSY)
+        nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+    return status;
+}
+
+static int discard(cue_channel *ch)
+{
+    if (!(ch->how & CUE_RECV))
+        return ch->ops->discard(ch);
+    int status = receiving_await(ch);
+    if (status)
+        return status;
+    status = ch->ops->discard(ch);
+    channel_recv_end(ch);
+    return status;
+}
+
+int cue_channel_shut(cue_channel *ch, unsigned how, cue_time wait)
+{
+    int status = channel_enter(ch);
+    if (status)
+        return status;
+    if (how != CUE_DRAIN && how != CUE_DISCARD)
+        return trail(CUE_EINVAL, "cue_channel_shut: how %#x is neither CUE_DRAIN nor CUE_DISCARD", how);
+    bool receives = ch->how & CUE_RECV;
+    if (how == CUE_DISCARD ? !ch->ops->discard : !ch->ops->drain)
+        return trail(CUE_ENOSYS, "a channel of this kind knows no cue_channel_shut: cue_channel_close gives what it has back");
+    if (how == CUE_DISCARD && ch->ops->shut && !receives)
+        return trail(CUE_EPERM, "what was sent into a lane is its receivers': only they discard it");
+    if (receives && (status = ch->ops->shut(ch)))
+        return status;
+    status = how == CUE_DRAIN ? ch->ops->drain(ch, deadline_of(wait)) : discard(ch);
+    return woken_by(ch, status);
+}
+
 cue_pool *cue_channel_pool(cue_channel *ch)
 {
     return ch ? ch->pool : NULL;
@@ -142,14 +191,6 @@ cue_pool *cue_channel_pool(cue_channel *ch)
 static int not_for(const char *what)
 {
     return trail(CUE_EINVAL, "the channel was not opened to %s", what);
-}
-
-/* A kind has noticed the wake. */
-static inline int woken_by(cue_channel *ch, int status)
-{
-    if (__builtin_expect(status == CUE_EINTR, 0))
-        atomic_store_explicit(&ch->woken, 0, memory_order_seq_cst);
-    return status;
 }
 
 int channel_send(cue_channel *ch, const cue_msg *m, int64_t deadline)

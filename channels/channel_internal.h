@@ -49,6 +49,12 @@ struct channel_ops {
     int (*stat)(cue_channel *ch, cue_channel_info *out);                             /* `out` is zero */
     int (*forked)(cue_channel *ch); /* first use in a forked child: renews what it needs, or CUE_EFORK; NULL: CUE_EFORK */
     int (*close)(cue_channel *ch);  /* lets go of everything but what the dispatcher holds: pool, memory of the struct */
+    /* cue_channel_shut. Either may be NULL: not for this kind. Of a receiving end: nothing more goes in, and who waits looks again. */
+    int (*shut)(cue_channel *ch);
+    /* Until what is there now was taken: 0, CUE_ETIMEDOUT, or as waits end. */
+    int (*drain)(cue_channel *ch, int64_t deadline);
+    /* Frees what is there, as dropped or dead letters, and says how many; at a receiving end, with that place (channel_recv_begin). */
+    int (*discard)(cue_channel *ch);
     bool later;                     /* a deadline may come as a duration, negative: deadline_made() when one must wait */
     bool shared;                    /* any number of threads may receive at a time */
     /* For who sleeps on more than this channel; NULL: not for this kind. doze: is there nothing to receive (`how` CUE_RECV), or no

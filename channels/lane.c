@@ -284,6 +284,12 @@ int lane_renew(const struct lane *lane)
     return trail(CUE_ESTALE, "the lane of a channel from before fork() is gone");
 }
 
+int lane_shut_trail(const struct cue_pool *pool, const struct lane_head *head)
+{
+    return trail(CUE_ECLOSED, "a %s of pool %s: its receiver has shut it; who opens it next to receive opens it again",
+                 lane_kind_of(head->kind)->name, pool->name);
+}
+
 int lane_after_nap(struct cue_pool *pool, int status)
 {
     if (status == CUE_EINTR)
@@ -370,6 +376,8 @@ int lane_channel_open(const struct channel_url *url, unsigned how, const cue_cha
         status = lane_kind_of(lane.head->kind)->open(&lane, how, opts, out);
         if (status)
             lane_close(&lane);
+        else if (how & CUE_RECV && lane_is_shut(lane.head))
+            atomic_fetch_and_explicit(&lane.head->gate, ~GATE_SHUT, seq_cst);
     }
     if (status)
         cue_pool_close(pool);

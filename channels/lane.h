@@ -86,6 +86,14 @@ void lane_stat(struct cue_pool *pool, struct lane_head *head, const struct recor
 /* After a nap that ended with `status`: who died unnoticed is cleaned up after, for all who wait for its memory. */
 int lane_after_nap(struct cue_pool *pool, int status);
 
+/* ---- the end of sending, see cue_channel_shut ---- */
+static inline bool lane_is_shut(const struct lane_head *head)
+{
+    return __builtin_expect((atomic_load_explicit(&head->gate, seq_cst) & GATE_SHUT) != 0, 0); /* pairs with: ring_shut */
+}
+/* CUE_ECLOSED. */
+int lane_shut_trail(const struct cue_pool *pool, const struct lane_head *head);
+
 /* ---- ends that only one may have ---- */
 /* Claims `end`, the lane's receiver or sender: vacant, or its holder is dead. Our word comes back in `mine`. CUE_EBUSY: `does`
  * ("receives from it") says what the holder does. */

@@ -23,6 +23,9 @@
 
 #define LANE_MAGIC UINT32_C(0x656e616c) /* "lane" */
 
+/* In `gate`, of queues and streams: cue_channel_shut, nobody sends. A mailbox says so in its head. */
+#define GATE_SHUT (UINT64_C(1) << 63)
+
 enum {
     GATE_RETIRED = 1, /* the lane is being freed: open it anew by name */
     GATE_ONE = 2,
@@ -35,7 +38,7 @@ struct lane_head {
     uint32_t magic, kind, full, depth;
     uint32_t type, mortal; /* mortal: 1: an actor's: ends with its receiver, see mailbox_layout.h */
     uint64_t bytes, max;
-    _Atomic uint64_t gate;    /* grows by GATE_ONE with each open; RETIRED by CAS, see lane.c */
+    _Atomic uint64_t gate;    /* grows by GATE_ONE with each open; RETIRED by CAS, see lane.c; SHUT by a receiver, until the next one */
     uint32_t bell, bell_bit;  /* the block of a bell (bell.h) that is rung to wake the receiver; bell_generation 0: none */
     uint64_t bell_generation; /* plus 1 */
     uint32_t redeliver, history;

@@ -119,6 +119,12 @@ static __attribute__((noinline)) void wake_receiver(struct mailbox_channel *ch, 
     atomic_store_explicit(&ch->woke_at, at, relaxed); /* only now: another thread of ours may rely on it */
 }
 
+static __attribute__((noinline)) int closed(struct mailbox_channel *ch)
+{
+    return ch->box->lane.mortal ? trail(CUE_EDEAD, "mailbox %x of pool %s: its receiver has ended", ch->lane.index, ch->lane.pool->name)
+                                : lane_shut_trail(ch->lane.pool, &ch->box->lane);
+}
+
 /* Puts up to n parcels on the chain, as many as there is room for; how many. CUE_ESTALE: none, see post(). */
 static inline int push(struct mailbox_channel *ch, struct parcel *parcels, int n, bool system)
 {
@@ -127,7 +133,7 @@ static inline int push(struct mailbox_channel *ch, struct parcel *parcels, int n
     uint32_t keep = ch->near ? HEAD_CLOSED : HEAD_CLOSED | HEAD_SLEEP; /* on the receiver's own thread nobody need be woken */
     for (;;) {
         if (__builtin_expect(head & HEAD_CLOSED, 0))
-            return trail(CUE_EDEAD, "mailbox %x of pool %s: its receiver has ended", ch->lane.index, ch->lane.pool->name);
+            return closed(ch);
         int room = system ? n : room_for(ch, head), k = 0;
         if (room <= 0)
             return 0;
@@ -503,6 +509,12 @@ bool mailbox_doze(struct mailbox_channel *ch)
     return atomic_compare_exchange_strong_explicit(&box->head, &head, head | HEAD_SLEEP, seq_cst, acquire); /* pairs with: push */
 }
 
+/* Nothing waits, and nothing more will come. */
+static inline bool drained(const struct mailbox_channel *ch, uint64_t head)
+{
+    return __builtin_expect((head & HEAD_CLOSED) != 0, 0) && position(head) == ch->at && !ch->box->lane.mortal;
+}
+
 /* One nap for want of messages; 0: look again. */
 static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
 {
@@ -511,6 +523,8 @@ static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
     uint64_t head = atomic_load_explicit(&box->head, acquire);
     if (position(head) != ch->at)
         return 0;
+    if (drained(ch, head))
+        return closed(ch);
     if (nap <= 0)
         return CUE_EEMPTY;
     settle_weight(box);
@@ -552,7 +566,7 @@ static int mailbox_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t 
         if (__builtin_expect(got != 0, 1))
             return got;
         if (deadline == 0)
-            return CUE_EEMPTY;
+            return drained(ch, atomic_load_explicit(&ch->box->head, acquire)) ? closed(ch) : CUE_EEMPTY;
         deadline = deadline_made(deadline);
         int status = mailbox_wait(ch, deadline);
         if (status)
@@ -569,7 +583,7 @@ static bool mailbox_doze_on(cue_channel *base, unsigned how, struct channel_slee
     if (how == CUE_RECV) {
         uint64_t head = atomic_load_explicit(&box->head, acquire);
         uint32_t low = (uint32_t)head | HEAD_SLEEP;
-        if (position(head) != ch->at || !mailbox_doze(ch))
+        if (position(head) != ch->at || drained(ch, head) || !mailbox_doze(ch))
             return false;
         *on = (struct channel_sleep){ futex_low_half(&box->head), low };
         return true;
@@ -610,6 +624,70 @@ static void mailbox_wake(cue_channel *base)
     struct mailbox_channel *ch = mailbox_of(base);
     atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: interrupted */
     waits_end(ch);
+}
+
+/* ---- shut ---- */
+
+void mailbox_end(struct mailbox *box)
+{
+    atomic_fetch_or_explicit(&box->head, HEAD_CLOSED, seq_cst); /* !! pairs with: push, nap_for_room, nap_for_message */
+    if (atomic_fetch_and_explicit(&box->consumed, ~(uint32_t)CONSUMED_FULL_WAIT, seq_cst) & CONSUMED_FULL_WAIT)
+        futex_wake(&box->consumed, INT_MAX);
+}
+
+static int mailbox_shut(cue_channel *base)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    mailbox_end(ch->box);
+    waits_end(ch);
+    return 0;
+}
+
+/* One nap until something was taken; 0: look again. */
+static int nap_for_taking(struct mailbox_channel *ch, uint32_t until, int64_t deadline)
+{
+    struct mailbox *box = ch->box;
+    uint32_t consumed = atomic_load_explicit(&box->consumed, acquire), with = consumed | CONSUMED_FULL_WAIT;
+    int64_t nap = deadline_nap(deadline);
+    if (lane_length(until, consumed) <= 0)
+        return 0;
+    if (nap <= 0)
+        return CUE_ETIMEDOUT;
+    if (!(consumed & CONSUMED_FULL_WAIT) && !atomic_compare_exchange_strong_explicit(&box->consumed, &consumed, with, seq_cst, acquire))
+        return 0; /* pairs with: advance */
+    int status = interrupted(ch);
+    pool_before_sleep(ch->lane.pool);
+    return status ? status : lane_after_nap(ch->lane.pool, futex_wait(&box->consumed, with, nap));
+}
+
+static int mailbox_drain(cue_channel *base, int64_t deadline)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    uint32_t until = position(atomic_load_explicit(&ch->box->head, acquire));
+    int status = 0;
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: waits_end, mailbox_close */
+    while (!status && lane_length(until, atomic_load_explicit(&ch->box->consumed, acquire)) > 0)
+        status = nap_for_taking(ch, until, deadline);
+    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    return status;
+}
+
+static int mailbox_discard(cue_channel *base)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    uint64_t bytes = ch->bytes, copied = ch->copied;
+    int freed = 0, status;
+    cue_msg m;
+    for (; (status = mailbox_take(ch, &m, 1)) > 0 && freed < INT_MAX; freed++) {
+        ask_refuse(ch->lane.pool, &m, CUE_ECLOSED);
+        cue_msg_release(&m);
+    }
+    ch->bytes = bytes; /* not received */
+    ch->copied = copied;
+    atomic_store_explicit(&ch->box->received_bytes, bytes, relaxed); /* counts for people */
+    atomic_store_explicit(&ch->box->received_copied, copied, relaxed);
+    atomic_fetch_add_explicit(&ch->box->dropped_old, (uint64_t)freed, relaxed);
+    return freed ? freed : status;
 }
 
 static int mailbox_close(cue_channel *base)
@@ -663,6 +741,9 @@ static const struct channel_ops mailbox_ops = {
     .stat = mailbox_stat,
     .forked = mailbox_forked,
     .close = mailbox_close,
+    .shut = mailbox_shut,
+    .drain = mailbox_drain,
+    .discard = mailbox_discard,
     .later = true,
     .doze = mailbox_doze_on,
     .rouse = mailbox_rouse_from,
@@ -679,6 +760,8 @@ static int receiver_claim(struct mailbox_channel *ch)
     int status = lane_end_claim(&ch->lane, &box->lane.receiver, "receives from it", &ch->mine); /* !! */
     if (status)
         return status;
+    if (atomic_load_explicit(&box->head, acquire) & HEAD_CLOSED) /* by a former one */
+        atomic_fetch_and_explicit(&box->head, ~(uint64_t)HEAD_CLOSED, acq_rel);
     ch->at = position(atomic_load_explicit(&box->consumed, acquire));
     ch->fresh = true;
     /* relaxed: only the receiver writes them. The former one may have been killed between `consumed` and `passed` */
@@ -793,6 +876,7 @@ static void mailbox_counts(struct cue_pool *pool, struct lane_head *head, cue_ch
     /* relaxed: counts for people */
     uint64_t old = atomic_load_explicit(&box->dropped_old, relaxed);
     out->sleeping = (top & HEAD_SLEEP) != 0;
+    out->shut = top & HEAD_CLOSED;
     out->queued = queued > 0 ? (uint64_t)queued : 0;
     out->peak = atomic_load_explicit(&box->peak, relaxed);
     out->sent = passed + out->queued;

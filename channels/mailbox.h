@@ -8,6 +8,8 @@
 
 /* A push has seen SLEEP: wakes the receiver, or rings its bell. */
 void mailbox_rouse(struct cue_pool *pool, struct mailbox *box);
+/* From now on no push succeeds; those who wait for room find out. */
+void mailbox_end(struct mailbox *box);
 /* Messages handed out or dropped since the lane was made: `passed` brought up to `consumed`. */
 uint64_t mailbox_passed(struct mailbox *box);
 /* The mailbox in a lane's block that the caller holds; NULL: it makes no sense as one. */

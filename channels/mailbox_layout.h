@@ -13,7 +13,8 @@
 #include "lane_layout.h"
 
 enum {
-    HEAD_CLOSED = 1,        /* a mortal lane whose receiver has ended: a push is CUE_EDEAD. For good */
+    HEAD_CLOSED = 1,        /* no push succeeds. A mortal lane: its receiver has ended, CUE_EDEAD, for good. Else: its receiver has shut it,
+                               CUE_ECLOSED, until the next one clears it */
     HEAD_SLEEP = 2,         /* the receiver sleeps, or is about to: whoever pushes wakes it. Only the receiver's process clears it */
     CONSUMED_FULL_WAIT = 2, /* senders sleep, or are about to, until there is room */
     POSITION_ONE = 4        /* one message */

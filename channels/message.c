@@ -83,6 +83,8 @@ int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue
             type = atomic_load_explicit(&opened->ref.rec->type, relaxed); /* ours */
         bytes += m->move->size;
     }
+    if (lane_is_shut(lane))
+        return lane_shut_trail(pool, lane);
     if (lane->type && type != lane->type && !system)
         return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, lane->type);
     if (lane->max && bytes > lane->max && !system)

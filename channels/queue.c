@@ -18,6 +18,10 @@
  * elsewhere, before a receiver that was stopped in between does its CAS. An envelope is SENT once, then freed, which changes its
  * generation. So a pure block gets an envelope here, which the receiver does not see.
  *
+ * SHUT (cue_channel_shut). A sender looks whether the lane is shut before it begins and once more after its slot was set. A receiver shuts
+ * it and then looks at the slots. Both in the order of seq_cst: either the sender sees it, and takes its message out again by a claim like a
+ * receiver's, or the receiver sees the message.
+ *
  * What a receiver that dies has in hand: redeliver.c.
  */
 #include "ring.h"
@@ -68,6 +72,16 @@ bool queue_full(struct ring_channel *ch)
     }
 }
 
+/* The lane was shut just before we put it in. 1: somebody has received it all the same. */
+static __attribute__((noinline)) int withdraw(struct ring_channel *ch, struct parcel *parcel)
+{
+    uint64_t sent = rec_word(REC_SENT, ch->lane.pool->self + 1, rec_generation(parcel->state));
+    if (!record_move(parcel->rec, sent, parcel->state)) /* !! as a claim */
+        return 1;
+    parcel->sent = false;
+    return lane_shut_trail(ch->lane.pool, &ch->ring->lane);
+}
+
 int queue_push(struct ring_channel *ch, struct parcel *parcel, bool beyond)
 {
     for (;;) {
@@ -82,7 +96,7 @@ int queue_push(struct ring_channel *ch, struct parcel *parcel, bool beyond)
                 return trail(CUE_ESTALE, "block %x of pool %s was used by another thread meanwhile", parcel->index, ch->lane.pool->name);
             if (atomic_compare_exchange_strong_explicit(place, &slot, slot_word(lap, parcel->index + 1), seq_cst, relaxed)) {
                 tail_on(ch, p); /* !! above; pairs with: queue_take, and with event_prepare */
-                return 1;
+                return lane_is_shut(&ch->ring->lane) ? withdraw(ch, parcel) : 1;
             }
         } else if (ahead >= 0) {
             if (ahead > 1 && atomic_load_explicit(&ch->ring->tail, acquire) == p)
@@ -199,6 +213,9 @@ static const struct ring_way queue_way = {
         .doze = ring_doze,
         .rouse = ring_rouse,
         .asks = true,
+        .shut = ring_shut,
+        .drain = ring_drain,
+        .discard = ring_discard,
     },
     .push = queue_push,
     .take = queue_take,
@@ -220,22 +237,8 @@ static bool queue_empty(const struct lane *lane)
 {
     struct ring *ring = (struct ring *)(void *)lane->head;
     uint32_t shift;
-    if (!ring_shift(lane, &shift) || atomic_load_explicit(&ring->returned, seq_cst) & RING_RETURNED)
-        return false;
-    for (;;) {
-        uint64_t p = atomic_load_explicit(&ring->head, seq_cst);
-        _Atomic uint64_t *place = &ring->slot[p & ((UINT64_C(1) << shift) - 1)];
-        uint64_t slot = atomic_load_explicit(place, seq_cst);
-        int32_t ahead = slot_ahead(slot, p, shift);
-        if (ahead == 0 && slot_index(slot) == 0)
-            return true;
-        const struct record *rec = ahead == 0 ? pool_record(lane->pool, slot_index(slot) - 1) : NULL;
-        if (ahead < 0 || ahead > 1 || (rec && ring_message(lane->index, rec, p)))
-            return false;
-        if (ahead == 0) /* claimed by a receiver that was killed before it tidied */
-            cas(place, &slot, slot_word((p >> shift) + 1, 0));
-        cas(&ring->head, &p, p + 1);
-    }
+    return ring_shift(lane, &shift) && !(atomic_load_explicit(&ring->returned, seq_cst) & RING_RETURNED) &&
+           ring_passed(lane, shift, UINT64_MAX);
 }
 
 static void queue_stat(struct cue_pool *pool, struct lane_head *head, cue_channel_info *out)

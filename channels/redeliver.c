@@ -227,8 +227,7 @@ static void let_go(struct ring_channel *ch, const struct took *took)
     }
 }
 
-/* Nobody survived it. */
-static void bury(struct ring_channel *ch, const struct took *took)
+void returned_bury(struct ring_channel *ch, const struct took *took)
 {
     struct parcel parcel = { .rec = took->rec, .index = took->index, .envelope = true, .state = took->state };
     atomic_fetch_add_explicit(&ch->ring->dead_letters, 1, relaxed); /* a count for people */
@@ -239,20 +238,25 @@ static void bury(struct ring_channel *ch, const struct took *took)
     }
 }
 
+bool returned_claim(struct ring_channel *ch, struct took *out)
+{
+    lock_take(&ch->returned_lock);
+    bool found = claim_next(ch, out);
+    lock_release(&ch->returned_lock);
+    return found;
+}
+
 int returned_take(struct ring_channel *ch, cue_msg *out)
 {
     struct took took;
     struct message_header header;
     for (;;) {
-        lock_take(&ch->returned_lock);
-        bool found = claim_next(ch, &took);
-        lock_release(&ch->returned_lock);
-        if (!found)
+        if (!returned_claim(ch, &took))
             return 0;
         if (!header_of(ch->lane.pool, took.index, &header) || header.home != ch->lane.generation) {
             let_go(ch, &took); /* of a lane that had this index before */
         } else if (times(took.rec) > ch->redeliver) {
-            bury(ch, &took);
+            returned_bury(ch, &took); /* nobody survived it */
         } else {
             atomic_fetch_add_explicit(&ch->ring->redelivered, 1, relaxed); /* a count for people */
             return ring_unpack(ch, &took, out) == 0 ? 1 : CUE_ECORRUPT;

@@ -72,24 +72,30 @@ static int wait_for_room(struct ring_channel *ch, uint64_t weight, int64_t *unti
         int64_t ns = deadline_nap(deadline);
         if (ns <= 0)
             return CUE_EFULL;
-        uint32_t value = event_prepare(&ch->ring->room); /* pairs with: room_made */
+        uint32_t value = event_prepare(&ch->ring->room); /* pairs with: room_made, ring_shut */
+        if (lane_is_shut(&ch->ring->lane))
+            return lane_shut_trail(ch->lane.pool, &ch->ring->lane);
         if (no_room(ch, weight))
             status = nap(ch, &ch->ring->room, value, ns);
     }
     return status;
 }
 
-static void drop_oldest(struct ring_channel *ch)
+static void drop(struct ring_channel *ch, const struct took *took, int status)
 {
-    struct took took;
     cue_msg m;
-    if (ch->way->take(ch, &took) != 1)
-        return;
-    if (ring_unpack(ch, &took, &m) == 0) {
-        ask_refuse(ch->lane.pool, &m, CUE_EFULL);
+    if (ring_unpack(ch, took, &m) == 0) {
+        ask_refuse(ch->lane.pool, &m, status);
         cue_msg_release(&m);
     }
     atomic_fetch_add_explicit(&ch->ring->dropped_old, 1, relaxed); /* a count for people */
+}
+
+static void drop_oldest(struct ring_channel *ch)
+{
+    struct took took;
+    if (ch->way->take(ch, &took) == 1)
+        drop(ch, &took, CUE_EFULL);
 }
 
 /* Found no room in time. 1: dropped, which counts as sent; 0: there is room now. */
@@ -346,9 +352,17 @@ static bool nothing_at_all(struct ring_channel *ch)
     return !(atomic_load_explicit(&ch->ring->returned, seq_cst) & RING_RETURNED) && ch->way->nothing(ch);
 }
 
+/* Nothing waits, and nothing more will come: what a sender puts in and does not see that we have shut it, we see. */
+static inline bool drained(struct ring_channel *ch)
+{
+    return lane_is_shut(&ch->ring->lane) && nothing_at_all(ch);
+}
+
 static int nap_for_message(struct ring_channel *ch, int64_t deadline)
 {
     int64_t ns = deadline_nap(deadline);
+    if (drained(ch))
+        return lane_shut_trail(ch->lane.pool, &ch->ring->lane);
     if (ns <= 0)
         return CUE_EEMPTY;
     uint32_t value = event_prepare(&ch->ring->bell); /* pairs with: announce */
@@ -409,7 +423,7 @@ int ring_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
         if (__builtin_expect(got != 0, 1))
             return got;
         if (deadline == 0)
-            return CUE_EEMPTY;
+            return drained(ch) ? lane_shut_trail(ch->lane.pool, &ch->ring->lane) : CUE_EEMPTY;
         deadline = deadline_made(deadline);
         int status = wait_for_message(ch, deadline);
         if (status)
@@ -454,13 +468,93 @@ bool ring_doze(cue_channel *base, unsigned how, struct channel_sleep *on)
     on->word = how == CUE_RECV ? &ch->ring->bell : &ch->ring->room;
     if (how == CUE_RECV)
         room_made(ch, true);
-    on->value = event_prepare(on->word); /* pairs with: announce, room_made */
+    on->value = event_prepare(on->word); /* pairs with: announce, room_made, ring_shut */
+    if (lane_is_shut(&ch->ring->lane) && (how != CUE_RECV || nothing_at_all(ch)))
+        return false;
     return how == CUE_RECV ? nothing_at_all(ch) : no_room(ch, atomic_load_explicit(&ch->refused_weight, relaxed));
 }
 
 void ring_rouse(cue_channel *base, unsigned how)
 {
     (void)base, (void)how; /* the bit goes by itself, see event.h */
+}
+
+/* ---- shut ---- */
+
+int ring_shut(cue_channel *base)
+{
+    struct ring *ring = ring_of(base)->ring;
+    atomic_fetch_or_explicit(&ring->lane.gate, GATE_SHUT, seq_cst); /* !! pairs with: lane_is_shut */
+    call_out(&ring->bell);
+    call_out(&ring->room);
+    return 0;
+}
+
+/* head is a hint that may be behind, so each place from there on is looked at. */
+bool ring_passed(const struct lane *lane, uint32_t shift, uint64_t until)
+{
+    const struct ring *ring = (const struct ring *)(const void *)lane->head;
+    uint64_t places = UINT64_C(1) << shift, p = atomic_load_explicit(&ring->head, seq_cst);
+    for (uint64_t looks = 0; looks <= places && (until == UINT64_MAX || (int64_t)(until - p) > 0); looks++, p++) {
+        uint64_t slot = atomic_load_explicit(&ring->slot[p & (places - 1)], seq_cst);
+        int32_t ahead = slot_ahead(slot, p, shift);
+        if (ahead == 0 && slot_index(slot) == 0)
+            return true;
+        const struct record *rec = ahead == 0 ? pool_record(lane->pool, slot_index(slot) - 1) : NULL;
+        if (ahead < 0 || ahead > 1 || (rec && ring_message(lane->index, rec, p)))
+            return false; /* waits, or is damage, or we are late: look again */
+    }
+    return until != UINT64_MAX && (int64_t)(until - p) <= 0;
+}
+
+/* Of a receiver: everything that is there; of a sender: what was there when it came, all that it had sent. */
+static bool all_taken(struct ring_channel *ch, uint64_t until)
+{
+    bool returned = ch->base.how & CUE_RECV && atomic_load_explicit(&ch->ring->returned, seq_cst) & RING_RETURNED;
+    return !returned && ring_passed(&ch->lane, ch->shift, until);
+}
+
+int ring_drain(cue_channel *base, int64_t deadline)
+{
+    struct ring_channel *ch = ring_of(base);
+    uint64_t until = base->how & CUE_RECV ? UINT64_MAX : atomic_load_explicit(&ch->ring->tail, acquire);
+    int status = 0;
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: ring_still */
+    while (!status && !all_taken(ch, until)) {
+        int64_t ns = deadline_nap(deadline);
+        uint32_t value = ns > 0 ? event_prepare(&ch->ring->room) : 0; /* pairs with: room_made */
+        if (!all_taken(ch, until))
+            status = ns > 0 ? nap(ch, &ch->ring->room, value, ns) : CUE_ETIMEDOUT;
+    }
+    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    return status;
+}
+
+/* The next one, whether given back or in the ring. */
+static int claim(struct ring_channel *ch, struct took *took)
+{
+    if (ch->redeliver && returned_claim(ch, took))
+        return 1;
+    int status = ch->way->take(ch, took);
+    if (status == 1 && took->state & REC_LENT)
+        message_handed_out(took->rec); /* else one that died with it half in `dead` would count as a sender, see returned_put */
+    return status;
+}
+
+int ring_discard(cue_channel *base)
+{
+    struct ring_channel *ch = ring_of(base);
+    struct took took;
+    int freed = 0, status;
+    for (; (status = claim(ch, &took)) == 1 && freed < INT_MAX; freed++)
+        if (ch->dead)
+            returned_bury(ch, &took);
+        else
+            drop(ch, &took, CUE_ECLOSED);
+    if (ch->way->taken)
+        ch->way->taken(ch);
+    room_made(ch, true);
+    return freed ? freed : status;
 }
 
 /* ---- the lane ---- */
@@ -530,6 +624,7 @@ void ring_counts(struct ring *ring, uint64_t passed, uint64_t waiting, cue_chann
     /* relaxed: counts for people */
     uint64_t old = atomic_load_explicit(&ring->dropped_old, relaxed);
     out->sleeping = atomic_load_explicit(&ring->bell, relaxed) & 1;
+    out->shut = lane_is_shut(&ring->lane);
     peak_note(ring, waiting);
     out->queued = waiting;
     out->peak = atomic_load_explicit(&ring->peak, relaxed);

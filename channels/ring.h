@@ -91,6 +91,11 @@ void ring_still(struct ring_channel *ch);
 bool ring_doze(cue_channel *ch, unsigned how, struct channel_sleep *on);
 void ring_rouse(cue_channel *ch, unsigned how);
 int ring_stat(cue_channel *ch, cue_channel_info *out);
+int ring_shut(cue_channel *ch);
+int ring_drain(cue_channel *ch, int64_t deadline);
+int ring_discard(cue_channel *ch);
+/* Whether everything before position `until` was claimed, or where that is UINT64_MAX, everything that is there. In the order of seq_cst. */
+bool ring_passed(const struct lane *lane, uint32_t shift, uint64_t until);
 
 /* A message that was taken becomes the caller's. */
 int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out);
@@ -115,6 +120,10 @@ bool queue_nothing(struct ring_channel *ch);
 /* ---- redeliver.c: messages that a dead receiver had in hand ---- */
 /* Gives out one that waits to be given out again. 1; 0: none waits, or they are others' by now; negative: as a receive. */
 int returned_take(struct ring_channel *ch, cue_msg *out);
+/* The same, as it is: for returned_bury. */
+bool returned_claim(struct ring_channel *ch, struct took *out);
+/* What was claimed goes to the lane `dead`, or is freed. */
+void returned_bury(struct ring_channel *ch, const struct took *took);
 void returned_free(struct ring_channel *ch);
 
 /* Whether a record is the message at this position, SENT: its state word, or 0. */

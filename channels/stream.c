@@ -201,7 +201,8 @@ static uint64_t stream_receiver(cue_channel *base)
 #define STREAM_OPS                                                                                                                         \
     {                                                                                                                                      \
         .send_many = stream_send_many, .recv_many = ring_recv_many, .wake = ring_wake, .stat = ring_stat, .close = stream_close,           \
-        .later = true, .doze = ring_doze, .rouse = ring_rouse, .receiver = stream_receiver, .asks = true                                   \
+        .later = true, .doze = ring_doze, .rouse = ring_rouse, .receiver = stream_receiver, .asks = true,                                  \
+        .shut = ring_shut, .drain = ring_drain, .discard = ring_discard                                                                    \
     }
 
 static const struct ring_way stream_way = {

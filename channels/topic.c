@@ -8,6 +8,7 @@
  *   publish      grants of the record := all who subscribe now; OWNED -> POSTED  !!
  *                into each ring; where it did not get in, that grant down;  POSTED -> DOOMED: no more links; the last bit frees it
  *   receive      lease; out of the ring  !!; grant down; released: lease down, and freed if nothing else holds it
+ *   shut         table: it -> CLOSING  !!; empty slots frozen, and each that is emptied; what is in is still received
  *   unsubscribe  table: it -> CLOSING  !!; all slots frozen, what was in them given back; table: -> 0; the ring freed
  *
  * From DOOMED on the message is a block that was freed while leased, whose viewers are its subscribers: there is no count that the
@@ -58,7 +59,8 @@ struct topic_channel {
     struct lane lane;
     struct topic *topic;
     _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
-    _Atomic uint32_t waiting;        /* threads in a send that may wait */
+    _Atomic uint32_t waiting;        /* threads in a send or a drain that may wait */
+    _Atomic uint32_t shut;           /* subscriber: its ring was ended */
     _Atomic(_Atomic uint32_t *) napping; /* where one of them sleeps; only woken there, never written to */
 
     /* publisher; under the lock */
@@ -75,7 +77,8 @@ struct topic_channel {
     uint64_t at, skipped, received, bytes, copied, peak;
     struct feed_taken *past; /* from the history, leased: to be handed out first */
     struct remembered *twice;
-    size_t npast, pastat, ntwice;
+    size_t npast, ntwice;
+    _Atomic size_t pastat; /* by the thread that receives; others look at it */
     struct spin spin;
 };
 
@@ -178,13 +181,19 @@ static inline unsigned first_full(struct topic_channel *ch)
 
 /* ---- publish: waiting for room ---- */
 
-/* One nap until that ring has room, or is gone. It is ours by a lease. */
-static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsigned place, uint64_t word, int64_t nap)
+/* What a publisher waits for: room in a ring, or that everything before `until` was taken out of it. */
+static bool ring_ready(const struct feed *ring, uint64_t *head, const uint64_t *until)
+{
+    return until ? feed_passed(ring, *until) : feed_has_room(ring, head);
+}
+
+/* One nap until that ring is ready, or gone. It is ours by a lease. */
+static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsigned place, uint64_t word, int64_t nap, const uint64_t *until)
 {
     _Atomic uint32_t *room = &ring->shared->room;
     uint32_t seen = atomic_fetch_or_explicit(room, FEED_WAITED, seq_cst) | FEED_WAITED; /* pairs with: feed_advance */
     uint64_t head = 0;
-    if (atomic_load_explicit(&ch->topic->place[place], seq_cst) != word || feed_has_room(ring, &head)) /* pairs with: topic_place_close */
+    if (atomic_load_explicit(&ch->topic->place[place], seq_cst) != word || ring_ready(ring, &head, until)) /* pairs with: topic_place_close */
         return 0;
     atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: waits_end */
     int status = interrupted(ch);
@@ -215,7 +224,7 @@ static int wait_for_room(struct topic_channel *ch, int64_t *until)
         if (first)
             sched_yield(); /* the subscriber may share our CPU */
         int64_t nap = deadline_nap(*until);
-        int status = nap <= 0 ? CUE_EFULL : held ? nap_for_room(ch, &outlet.ring, place, outlet.word, nap) : pool_enter(ch->lane.pool);
+        int status = nap <= 0 ? CUE_EFULL : held ? nap_for_room(ch, &outlet.ring, place, outlet.word, nap, NULL) : pool_enter(ch->lane.pool);
         if (held)
             feed_leave(&outlet.ring);
         if (status)
@@ -530,6 +539,18 @@ static void counts_show(struct topic_channel *ch)
     atomic_store_explicit(&shared->copied, ch->copied, relaxed);
 }
 
+static inline bool past_left(struct topic_channel *ch)
+{
+    return __builtin_expect(atomic_load_explicit(&ch->pastat, relaxed) < ch->npast, 0); /* only who receives moves it */
+}
+
+static const struct feed_taken *past_next(struct topic_channel *ch)
+{
+    size_t at = atomic_load_explicit(&ch->pastat, relaxed);
+    atomic_store_explicit(&ch->pastat, at + 1, relaxed);
+    return &ch->past[at];
+}
+
 /* Up to n that are there; how many. */
 static int take(struct topic_channel *ch, cue_msg *out, size_t n)
 {
@@ -539,12 +560,14 @@ static int take(struct topic_channel *ch, cue_msg *out, size_t n)
     uint64_t began = ch->at;
     uint32_t step = ch->ring.depth / 8;
     while (got < n && !status) {
-        if (__builtin_expect(ch->pastat < ch->npast, 0))
-            taken = ch->past[ch->pastat++];
+        if (past_left(ch))
+            taken = *past_next(ch);
         else if (!feed_take(&ch->ring, &ch->at, &ch->skipped, &taken))
             break;
         else if (__builtin_expect(ch->ntwice != 0, 0) && came_before(ch, &taken))
             continue;
+        if (__builtin_expect(atomic_load_explicit(&ch->shut, seq_cst), 0)) /* pairs with: topic_shut */
+            feed_end_slot(&ch->ring, ch->at - 1);
         if ((status = view_message(ch, &taken, &out[got])) == 0)
             got++;
         if (ch->at - began > step && got < n) {
@@ -577,12 +600,23 @@ static bool spin_for_message(struct topic_channel *ch, int64_t began, int64_t de
 static bool subscriber_doze(struct topic_channel *ch, uint32_t *value)
 {
     *value = atomic_fetch_or_explicit(&ch->ring.shared->bell, FEED_SLEEP, seq_cst) | FEED_SLEEP; /* pairs with: feed_linked */
-    return ch->pastat == ch->npast && !feed_waiting(&ch->ring, ch->at);
+    return !past_left(ch) && !feed_waiting(&ch->ring, ch->at);
 }
 
 static void subscriber_rouse(struct topic_channel *ch)
 {
     atomic_fetch_and_explicit(&ch->ring.shared->bell, ~(uint32_t)FEED_SLEEP, acq_rel);
+}
+
+/* Nothing waits, and nothing more will come. */
+static inline bool drained(struct topic_channel *ch)
+{
+    return __builtin_expect(atomic_load_explicit(&ch->shut, seq_cst) != 0, 0) && !past_left(ch) && !feed_waiting(&ch->ring, ch->at);
+}
+
+static int ended(struct topic_channel *ch)
+{
+    return trail(CUE_ECLOSED, "topic %x of pool %s: this subscription was shut", ch->lane.index, ch->lane.pool->name);
 }
 
 /* One nap for want of messages; 0: look again. */
@@ -592,9 +626,9 @@ static int nap_for_message(struct topic_channel *ch, int64_t deadline)
     int64_t nap = deadline_nap(deadline);
     int status = 0;
     if (nap <= 0)
-        return CUE_EEMPTY;
+        return drained(ch) ? ended(ch) : CUE_EEMPTY;
     if (subscriber_doze(ch, &value)) {
-        status = interrupted(ch);
+        status = drained(ch) ? ended(ch) : interrupted(ch);
         pool_before_sleep(ch->lane.pool);
         if (!status)
             status = after_nap(ch->lane.pool, futex_wait(&ch->ring.shared->bell, value, nap));
@@ -630,7 +664,7 @@ static int topic_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t de
         if (__builtin_expect(got != 0, 1))
             return got;
         if (deadline == 0)
-            return CUE_EEMPTY;
+            return drained(ch) ? ended(ch) : CUE_EEMPTY;
         deadline = deadline_made(deadline);
         int status = wait_for_message(ch, deadline);
         if (status)
@@ -776,8 +810,8 @@ static void unsubscribe(struct topic_channel *ch)
     struct cue_pool *pool = ch->lane.pool;
     if (ch->word)
         topic_place_close(&ch->lane, ch->ring.which, ch->word);
-    while (ch->pastat < ch->npast) {
-        const struct feed_taken *left = &ch->past[ch->pastat++];
+    while (past_left(ch)) {
+        const struct feed_taken *left = past_next(ch);
         lease_drop(pool, left->rec, left->index, left->generation);
     }
     if (ch->block.priv[0]) {
@@ -805,6 +839,111 @@ static void topic_wake(cue_channel *base)
     struct topic_channel *ch = topic_channel_of(base);
     atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: interrupted */
     waits_end(ch);
+}
+
+/* ---- shut ---- */
+
+/* Our place says that we are going, which is what publishers look at; those who are just publishing find frozen slots. A slot that is
+ * emptied is frozen by who receives, who looks at `shut` after that; so of the two, one freezes it. */
+static int topic_shut(cue_channel *base)
+{
+    struct topic_channel *ch = topic_channel_of(base);
+    lock_take(&ch->lock);
+    uint64_t word = ch->word;
+    ch->word |= PLACE_CLOSING;
+    if (cas(&ch->topic->place[ch->ring.which], &word, ch->word)) /* !! */
+        changed(ch->topic);
+    lock_release(&ch->lock);
+    atomic_store_explicit(&ch->shut, 1, seq_cst); /* pairs with: take, drained */
+    feed_end(&ch->ring);
+    waits_end(ch);
+    return 0;
+}
+
+/* One nap until the subscriber has taken something. */
+static int nap_for_taking(struct topic_channel *ch, uint64_t until, int64_t deadline)
+{
+    _Atomic uint32_t *room = &ch->ring.shared->room;
+    uint32_t seen = atomic_fetch_or_explicit(room, FEED_WAITED, seq_cst) | FEED_WAITED; /* pairs with: feed_advance */
+    int64_t nap = deadline_nap(deadline);
+    if (!past_left(ch) && feed_passed(&ch->ring, until))
+        return 0;
+    if (nap <= 0)
+        return CUE_ETIMEDOUT;
+    int status = interrupted(ch);
+    return status ? status : after_nap(ch->lane.pool, futex_wait(room, seen, nap));
+}
+
+struct target {
+    uint64_t word, until;
+};
+
+/* A subscriber who has not taken yet what had been sent to it, by a lease, in `out`. false: there is none. */
+static bool behind(struct topic_channel *ch, const struct target *targets, unsigned *place, struct feed *out)
+{
+    bool found = false;
+    lock_take(&ch->lock);
+    outlets_look(ch);
+    for (*place = next_open(ch->open, 0); *place < TOPIC_HISTORY; *place = next_open(ch->open, *place + 1)) {
+        *out = ch->outlets[*place].ring;
+        if (ch->outlets[*place].word == targets[*place].word && !feed_passed(out, targets[*place].until) &&
+            (found = lease_take(ch->lane.pool, out->rec, out->index, out->generation) == 0))
+            break;
+    }
+    lock_release(&ch->lock);
+    return found;
+}
+
+static int publisher_drain(struct topic_channel *ch, int64_t deadline)
+{
+    struct target targets[TOPIC_HISTORY] = { 0 };
+    struct feed ring;
+    unsigned place;
+    int status = 0;
+    lock_take(&ch->lock);
+    outlets_look(ch);
+    for (place = next_open(ch->open, 0); place < TOPIC_HISTORY; place = next_open(ch->open, place + 1))
+        targets[place] = (struct target){ ch->outlets[place].word,
+                                          atomic_load_explicit(&ch->outlets[place].ring.shared->tail, acquire) };
+    lock_release(&ch->lock);
+    while (!status && behind(ch, targets, &place, &ring)) {
+        int64_t nap = deadline_nap(deadline);
+        status = nap <= 0 ? CUE_ETIMEDOUT : nap_for_room(ch, &ring, place, targets[place].word, nap, &targets[place].until);
+        feed_leave(&ring);
+    }
+    return status;
+}
+
+static int topic_drain(cue_channel *base, int64_t deadline)
+{
+    struct topic_channel *ch = topic_channel_of(base);
+    int status = 0;
+    atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: waits_end, topic_close */
+    if (base->how & CUE_RECV) {
+        uint64_t until = atomic_load_explicit(&ch->ring.shared->tail, acquire);
+        while (!status && (past_left(ch) || !feed_passed(&ch->ring, until)))
+            status = nap_for_taking(ch, until, deadline);
+    } else {
+        status = publisher_drain(ch, deadline);
+    }
+    atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    return status;
+}
+
+static int topic_discard(cue_channel *base)
+{
+    struct topic_channel *ch = topic_channel_of(base);
+    uint64_t received = ch->received, bytes = ch->bytes, copied = ch->copied;
+    int freed = 0, status;
+    cue_msg m;
+    for (; (status = take(ch, &m, 1)) > 0 && freed < INT_MAX; freed++)
+        cue_msg_release(&m);
+    ch->received = received; /* it was not */
+    ch->bytes = bytes;
+    ch->copied = copied;
+    counts_show(ch);
+    atomic_fetch_add_explicit(&ch->ring.shared->missed, (uint64_t)freed, relaxed); /* a count for people */
+    return freed ? freed : status;
 }
 
 static int topic_close(cue_channel *base)
@@ -848,7 +987,7 @@ static bool topic_doze(cue_channel *base, unsigned how, struct channel_sleep *on
     struct topic_channel *ch = topic_channel_of(base);
     if (how & CUE_RECV) {
         on->word = &ch->ring.shared->bell;
-        return subscriber_doze(ch, &on->value);
+        return subscriber_doze(ch, &on->value) && !drained(ch);
     }
     lock_take(&ch->lock);
     outlets_look(ch);
@@ -903,7 +1042,8 @@ static int topic_stat(cue_channel *base, cue_channel_info *out)
         out->depth = ch->ring.depth;
         out->queued = out->gaps = 0;
         feed_counts(&ch->ring, out);
-        out->queued += ch->npast - ch->pastat;
+        out->queued += ch->npast - atomic_load_explicit(&ch->pastat, relaxed);
+        out->shut = atomic_load_explicit(&ch->shut, relaxed) != 0;
         out->dropped = out->gaps;
         return 0;
     }
@@ -925,6 +1065,9 @@ static const struct channel_ops topic_ops = {
     .stat = topic_stat,
     .forked = topic_forked,
     .close = topic_close,
+    .shut = topic_shut,
+    .drain = topic_drain,
+    .discard = topic_discard,
     .later = true,
     .doze = topic_doze,
     .rouse = topic_rouse,

@@ -65,6 +65,11 @@ bool feed_waiting(const struct feed *ring, uint64_t at);
 
 /* Nobody puts anything in any more, and what is in goes. By its owner or who sweeps up after it; may be done again. */
 void feed_freeze(const struct feed *ring);
+/* Nobody puts anything in any more, but what is in stays; feed_end_slot: nor where something has just been taken out. */
+void feed_end(const struct feed *ring);
+void feed_end_slot(const struct feed *ring, uint64_t at);
+/* Was everything before `at` taken out? */
+bool feed_passed(const struct feed *ring, uint64_t at);
 /* Messages in it, about. */
 uint64_t feed_queued(const struct feed *ring);
 /* A message that stands at `at`, leased; false: it was taken out meanwhile. For the history. */

@@ -279,7 +279,27 @@ bool feed_peek(const struct feed *ring, uint64_t at, struct feed_taken *out)
     return feed_slot_ahead(ring, seen, at) == 0 && (uint32_t)seen != FEED_SLOT_EMPTY && (uint32_t)seen != FEED_SLOT_FROZEN && slot_pin(ring, slot, seen, out);
 }
 
+bool feed_passed(const struct feed *ring, uint64_t at)
+{
+    return (int64_t)(at - head_find(ring)) <= 0;
+}
+
 /* ---- the end ---- */
+
+void feed_end_slot(const struct feed *ring, uint64_t at)
+{
+    uint64_t seen = atomic_load_explicit(feed_slot(ring, at), acquire);
+    while ((uint32_t)seen == FEED_SLOT_EMPTY && !cas(feed_slot(ring, at), &seen, feed_slot_word(seen >> 32, FEED_SLOT_FROZEN)))
+        ;
+}
+
+void feed_end(const struct feed *ring)
+{
+    for (uint64_t i = 0; i < ring->size; i++)
+        feed_end_slot(ring, i);
+    atomic_fetch_add_explicit(&ring->shared->room, 2, seq_cst); /* as below */
+    futex_wake(&ring->shared->room, INT_MAX);
+}
 
 void feed_freeze(const struct feed *ring)
 {

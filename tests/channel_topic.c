@@ -47,7 +47,7 @@ static void teardown(void)
     cr_expect(eq(int, test_leftovers(pool_name), 0));
 }
 
-TestSuite(topic, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(topic, .init = setup, .fini = teardown);
 
 static cue_channel *open_topic(const char *rest, unsigned how)
 {
@@ -303,10 +303,17 @@ Test(topic, publisher_goes_on_when_there_is_room)
     cue_channel_close(out);
 }
 
+/* What a second thread does once the first one sleeps. */
+struct later {
+    pid_t sleeper;
+    cue_channel *ch;
+};
+
 static void *close_later(void *arg)
 {
-    nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
-    cue_channel_close(arg);
+    struct later *later = arg;
+    test_until_asleep(later->sleeper);
+    cue_channel_close(later->ch);
     return NULL;
 }
 
@@ -315,7 +322,7 @@ Test(topic, publisher_goes_on_when_who_it_waits_for_leaves)
     pthread_t thread;
     cue_channel *out = open_topic("", CUE_SEND), *in = open_topic("&depth=1", CUE_RECV);
     CUE_MUST(publish(out, 1));
-    pthread_create(&thread, NULL, close_later, in);
+    pthread_create(&thread, NULL, close_later, &(struct later){ gettid(), in });
     int two = 2;
     cr_expect(eq(int, cue_channel_send(out, CUE_MSG(1, two), CUE_SEC(30)), 0));
     pthread_join(thread, NULL);
@@ -333,8 +340,9 @@ Test(topic, wake_ends_a_wait_for_a_message)
 
 static void *wake_later(void *arg)
 {
-    nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
-    cue_channel_wake(arg);
+    struct later *later = arg;
+    test_until_asleep(later->sleeper);
+    cue_channel_wake(later->ch);
     return NULL;
 }
 
@@ -343,7 +351,7 @@ Test(topic, wake_ends_a_wait_for_room)
     pthread_t thread;
     cue_channel *out = open_topic("", CUE_SEND), *in = open_topic("&depth=1", CUE_RECV);
     CUE_MUST(publish(out, 1));
-    pthread_create(&thread, NULL, wake_later, out);
+    pthread_create(&thread, NULL, wake_later, &(struct later){ gettid(), out });
     int two = 2;
     cr_expect(eq(int, cue_channel_send(out, CUE_MSG(1, two), CUE_SEC(30)), CUE_EINTR));
     pthread_join(thread, NULL);
@@ -409,6 +417,26 @@ static void end_topic(void)
     uint64_t word = atomic_load(&shared->place[TOPIC_HISTORY]);
     CUE_MUST(cue_block_free(&lane));
     topic_history_settle(pool, pool_record(pool, (uint32_t)(word >> 32)), (uint32_t)(word >> 32)); /* its maker lives */
+}
+
+Test(topic, history_is_handed_out_before_a_shut_subscription_ends)
+{
+    cue_channel *out = open_topic("&history=3", CUE_SEND);
+    for (int i = 0; i < 5; i++)
+        CUE_MUST(publish(out, i));
+    cue_channel *late = open_topic("&history=3", CUE_RECV);
+    cr_expect(eq(int, cue_channel_shut(late, CUE_DRAIN, CUE_NOW), CUE_ETIMEDOUT));
+    for (int i = 2; i < 5; i++)
+        cr_expect(eq(int, next(late), i));
+    cr_expect(eq(int, next(late), CUE_ECLOSED - 1000));
+    cr_expect(eq(int, cue_channel_shut(late, CUE_DRAIN, CUE_NOW), 0));
+    cue_channel *again = open_topic("&history=3", CUE_RECV);
+    cr_expect(eq(int, cue_channel_shut(again, CUE_DISCARD, CUE_NOW), 3));
+    cr_expect(eq(int, next(again), CUE_ECLOSED - 1000));
+    cue_channel_close(again);
+    cue_channel_close(late);
+    cue_channel_close(out);
+    end_topic();
 }
 
 Test(topic, history_serves_who_comes_late)

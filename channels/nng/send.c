@@ -269,7 +269,24 @@ static void await_room(struct sender *s)
     sender_poke(s); /* the thread shall listen for us */
 }
 
-/* Lets go of `lock` while it sleeps. 0: there is room. */
+/* Lets go of `lock` while it sleeps until something was acknowledged, or so. 0: look again. */
+static int nap_for_answer(struct sender *s, int64_t nap)
+{
+    uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
+    s->sleepers++;
+    pthread_mutex_unlock(&s->lock);
+    sender_poke(s);                                                                                    /* it shall listen for us */
+    int slept = atomic_load_explicit(&s->woken, acquire) ? 0 : futex_wait(&s->room, seen, nap); /* pairs with: sender_wake */
+    pthread_mutex_lock(&s->lock);
+    s->sleepers--;
+    if (atomic_load_explicit(&s->lane.closing, acquire)) /* pairs with: socket_shut */
+        return CUE_ECLOSED;
+    if (atomic_exchange_explicit(&s->woken, 0, acquire) || slept == CUE_EINTR) /* pairs with: sender_wake */
+        return CUE_EINTR;
+    return s->refused ? tls_refused(&s->lane, s->refused) : pool_enter(s->lane.base.pool);
+}
+
+/* 0: there is room. */
 static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
 {
     while (!has_room(s, bytes)) {
@@ -279,18 +296,7 @@ static int wait_for_room(struct sender *s, size_t bytes, int64_t deadline)
             await_room(s);
             return CUE_EFULL;
         }
-        uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
-        s->sleepers++;
-        pthread_mutex_unlock(&s->lock);
-        sender_poke(s);                                                                                    /* it shall listen for us */
-        int slept = atomic_load_explicit(&s->woken, acquire) ? 0 : futex_wait(&s->room, seen, nap); /* pairs with: sender_wake */
-        pthread_mutex_lock(&s->lock);
-        s->sleepers--;
-        if (atomic_load_explicit(&s->lane.closing, acquire)) /* pairs with: socket_shut */
-            return CUE_ECLOSED;
-        if (atomic_exchange_explicit(&s->woken, 0, acquire) || slept == CUE_EINTR) /* pairs with: sender_wake */
-            return CUE_EINTR;
-        int status = s->refused ? tls_refused(&s->lane, s->refused) : pool_enter(s->lane.base.pool);
+        int status = nap_for_answer(s, nap);
         if (status)
             return status;
     }
@@ -642,6 +648,33 @@ static void linger(struct sender *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Until what was sent before is acknowledged. */
+static int sender_drain(cue_channel *ch, int64_t deadline)
+{
+    struct sender *s = (struct sender *)ch;
+    int status = socket_enter(&s->lane);
+    pthread_mutex_lock(&s->lock);
+    if (!status)
+        sender_flush(s);
+    take_word(s);
+    for (uint64_t until = s->next; !status && s->base < until; take_word(s)) {
+        int64_t nap = deadline_nap(deadline);
+        status = nap <= 0 ? CUE_ETIMEDOUT : nap_for_answer(s, nap);
+    }
+    pthread_mutex_unlock(&s->lock);
+    socket_leave(&s->lane);
+    return status;
+}
+
+static int sender_discard(cue_channel *ch)
+{
+    struct sender *s = (struct sender *)ch;
+    pthread_mutex_lock(&s->lock);
+    s->linger_ns = -1;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
 static int sender_close(cue_channel *ch)
 {
     struct sender *s = (struct sender *)ch;
@@ -675,4 +708,6 @@ const struct channel_ops sender_ops = { .send_many = sender_send_many,
                                         .poll_fd = sender_poll_fd,
                                         .line = sender_line,
                                         .asks = true,
+                                        .drain = sender_drain,
+                                        .discard = sender_discard,
                                         .close = sender_close };

@@ -89,6 +89,7 @@ typedef struct cue_channel cue_channel;
 enum { CUE_RECV = 1, CUE_SEND = 2 };                                    /* how */
 enum { CUE_MAILBOX = 1, CUE_QUEUE = 2, CUE_STREAM = 3, CUE_TOPIC = 4 }; /* kinds: `mailbox` on shm://, `stream` on sockets */
 enum { CUE_FAIL = 1, CUE_DROP_NEW = 2, CUE_DROP_OLD = 3 };              /* full */
+enum { CUE_DRAIN = 1, CUE_DISCARD = 2 };                                /* how to shut */
 
 /* Types of messages from here on are the library's; an application's are below. */
 enum {
@@ -166,7 +167,7 @@ typedef struct cue_channel_info {
     uint32_t users;    /* parties that have it open */
     uint32_t sleeping; /* 1: its receiver sleeps */
     int32_t receiver;  /* pid of its receiver, 0: none */
-    uint32_t spare0;
+    uint32_t shut;     /* 1: by cue_channel_shut, nobody sends; of a subscriber: its subscription */
     uint64_t queued; /* messages waiting now */
     uint64_t peak;   /* the most that its receiver has found waiting */
     uint64_t sent, received;
@@ -197,12 +198,32 @@ CUE_API CUE_CHECKED int cue_channel_open(const char *url, unsigned how, const cu
  * sent within `linger`. */
 CUE_API int cue_channel_close(cue_channel *ch);
 
+/* Ends what goes through a channel, before cue_channel_close, which alone leaves what is queued in an shm lane to the next receiver (and gives
+ * a subscription's messages, and what a socket had not handed out, back).
+ *
+ * A RECEIVER (opened with CUE_RECV) ends the lane for all its senders, those that wait for room, too: they get CUE_ECLOSED, until somebody
+ *   opens it to receive again. Topics: publishers go on, but nothing more comes to this subscriber.
+ *   CUE_DRAIN: cue_channel_recv gives out what is there and then says CUE_ECLOSED. So: shut with CUE_NOW, receive until CUE_ECLOSED, close. Waits
+ *   until other threads, or the other receivers of a queue, have taken everything. 0: nothing waits any more; CUE_ETIMEDOUT: something does.
+ *   CUE_DISCARD: what is there is freed, counted as `dropped`, or goes to the lane `dead` if the queue has one; whoever asked a question that is
+ *   there gets CUE_ECLOSED. Returns how many. Another thread that waits in a receive comes out with CUE_ECLOSED first.
+ *   A send under way meanwhile ends with CUE_ECLOSED or its message is among what is there; only a stream's sender may be a moment late:
+ *   what it put in after the last look waits for who receives next, as all that is left when a receiver dies in here.
+ *   Sockets: CUE_ENOSYS. What was not handed out is sent to the next receiver; close sees to that.
+ * A SENDER
+ *   CUE_DRAIN: waits until what was sent before, through this channel or another one of the lane, has been taken by receivers (all subscribers of
+ *   a topic; sockets: acknowledged). It ends nothing: one may go on sending. CUE_ETIMEDOUT: not yet, and nothing has changed.
+ *   CUE_DISCARD: sockets: close will not wait for what is not sent yet, whatever `linger` says. On shm:// CUE_EPERM: what was sent is the
+ *   receiver's.
+ * Waits as said in WAITING; a forked child may drain as it may send. CUE_EINVAL: no such `how`. @blocks, @parties: CUE_ENOSYS. */
+CUE_API int cue_channel_shut(cue_channel *ch, unsigned how, cue_time wait);
+
 /* The pool of its payloads: allocate here what shall travel without a copy. It is the channel's: no need to close it. */
 CUE_API cue_pool *cue_channel_pool(cue_channel *ch);
 
 /* Sends one message; waits for room. On failure the caller still holds everything.
  * CUE_EFULL: no room within `wait`. CUE_ENOMEM: no room in the pool. CUE_ETYPE: not the lane's type, or a type of the library.
- * CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_ENOTOWNER: a block of another pool (see cue_block_copy), or one
+ * CUE_ECLOSED: a receiver has shut the lane. CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_ENOTOWNER: a block of another pool (see cue_block_copy), or one
  * that was sent or published through another handle; CUE_ESTALE: or freed. CUE_EDEAD: an actor's lane, and it has ended.
  * CUE_EINTR. */
 CUE_API CUE_CHECKED int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait);
@@ -219,7 +240,8 @@ CUE_API CUE_CHECKED int cue_channel_reserve(cue_channel *ch, size_t size, uint32
  * the caller still holds it. As cue_channel_send; CUE_ETOOBIG: more than were reserved. */
 CUE_API CUE_CHECKED int cue_channel_commit(cue_channel *ch, cue_block *b, size_t size, cue_time wait);
 
-/* The oldest message. Give it back with cue_msg_release. CUE_EEMPTY, CUE_EINTR, CUE_EBUSY: another thread is in here. */
+/* The oldest message. Give it back with cue_msg_release. CUE_EEMPTY, CUE_EINTR, CUE_EBUSY: another thread is in here. CUE_ECLOSED: it was
+ * shut and is drained. */
 CUE_API CUE_CHECKED int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait);
 
 /* Waits for one message, takes up to n that are there; how many. Each is given back on its own. */
