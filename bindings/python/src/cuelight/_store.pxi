@@ -323,7 +323,11 @@ cdef class Store:
             self.heap.mapped(start, old.head().other_size)
             size[0] = old.head().other_size
             return start
-        return self.heap.take(size, 64)
+        start = self.heap.take(size, 64)
+        if old.at != NULL: # whoever is killed before the commit leaves it to the next
+            store(&old.head().other, start)
+            store(&old.head().other_size, size[0])
+        return start
 
     cdef uint64_t copy(self, Store old, uint64_t offset) except 0:
         cdef char tag
