@@ -804,7 +804,7 @@ static int child_starts(cue_ref who)
     if (cue_tell(who, &(cue_msg){ .type = GET }) || cue_receive(&m, CUE_SEC(15)) || m.type != GET)
         return 3;
     cue_msg_release(&m);
-    return cue_system_stop(mine, CUE_SEC(5)) ? 4 : 0;
+    return cue_system_stop(mine, CUE_SEC(30)) ? 4 : 0;
 }
 
 Test(actors, a_forked_child_may_start_its_own)

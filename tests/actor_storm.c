@@ -138,7 +138,7 @@ static uint64_t blocks_left(struct storm *storm)
     return info.blocks;
 }
 
-Test(storm, kills_of_actors_lose_and_leak_nothing, .timeout = 120)
+Test(storm, kills_of_actors_lose_and_leak_nothing)
 {
     static struct storm storm;
     unsigned kills = number_from("STORM_KILLS", KILLS), seed = number_from("STORM_SEED", (unsigned)getpid());

@@ -303,7 +303,7 @@ static cue_system *started(void)
 static void stop(void)
 {
     if (sys)
-        cue_system_stop(sys, CUE_SEC(1));
+        cue_system_stop(sys, CUE_SEC(10));
     tear_down();
 }
 

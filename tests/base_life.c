@@ -134,9 +134,9 @@ Test(life, our_own_forked_child_may_take_another_byte)
 
 Test(life, a_plain_file_system_works_too)
 {
-    char file[] = "/tmp/cuelight-life-XXXXXX";
+    char file[TEST_PATH];
     struct life_lock lock;
-    int plain = mkstemp(file);
+    int plain = test_file(file);
     cr_assert(ge(int, plain, 0));
     unlink(file);
     int status = life_hold(plain, 0, &lock);

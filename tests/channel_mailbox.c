@@ -10,7 +10,7 @@ static void setup(void)
     open_pool("mailbox");
 }
 
-TestSuite(mailbox, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(mailbox, .init = setup, .fini = teardown);
 
 /* ---- order and limits ---- */
 

@@ -10,7 +10,7 @@ static void setup(void)
     open_pool("queue");
 }
 
-TestSuite(queue, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(queue, .init = setup, .fini = teardown);
 
 /* ---- order and limits ---- */
 

@@ -10,7 +10,7 @@ static void setup(void)
     open_pool("stream");
 }
 
-TestSuite(stream, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(stream, .init = setup, .fini = teardown);
 
 /* ---- order and limits ---- */
 

@@ -229,11 +229,11 @@ static void many_channels(const char *way)
     close(epoll);
 }
 
-Test(channel_fd, a_thousand_of_them_each_ring_and_cost_nothing_by_uring, .timeout = 60)
+Test(channel_fd, a_thousand_of_them_each_ring_and_cost_nothing_by_uring)
 {
     many_channels("uring");
 }
-Test(channel_fd, a_thousand_of_them_each_ring_and_cost_nothing_by_waitv, .timeout = 60)
+Test(channel_fd, a_thousand_of_them_each_ring_and_cost_nothing_by_waitv)
 {
     many_channels("waitv");
 }
@@ -649,7 +649,7 @@ Test(channel_fd, of_a_socket_is_readable_while_messages_wait)
     cr_assert(eq(int, take(0), CUE_EINTR));
 }
 
-Test(channel_any, waits_for_sockets_and_lanes_together, .timeout = 60)
+Test(channel_any, waits_for_sockets_and_lanes_together)
 {
     pthread_t thread;
     open_lane(0, "");
@@ -735,10 +735,8 @@ static void remove_text(const char *folder)
 
 Test(channel_spin, quota_of_one_cpu_is_found_in_the_group_and_above_it)
 {
-    const char *where = getenv("TMPDIR");
-    char root[128], a[160], b[192];
-    snprintf(root, sizeof root, "%.80s/cuelight-group-XXXXXX", where ? where : "/var/tmp");
-    cr_assert(mkdtemp(root) != NULL);
+    char root[TEST_PATH], a[160], b[192];
+    cr_assert(test_folder(root));
     snprintf(a, sizeof a, "%s/a", root);
     snprintf(b, sizeof b, "%s/a/b", root);
     cr_assert(mkdir(a, 0700) == 0 && mkdir(b, 0700) == 0);

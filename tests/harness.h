@@ -17,14 +17,17 @@
 
 #include "cast/roles.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,11 +36,13 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CAST_ARGS_MAX = 16, CAST_SIGNALLED = 256, CAST_TIMED_OUT = -1 };
+enum { TEST_PATH = 90 }; /* of temporary files and folders: short enough for sockets in them */
 
 struct cast {
     pid_t pid; /* 0: ended and waited for */
@@ -57,6 +62,12 @@ static inline int test_ms(int ms)
     const char *slow = getenv("TEST_SLOW");
     int factor = slow ? atoi(slow) : 1;
     return ms * (factor > 0 ? factor : 1);
+}
+
+/* The same where something must come: from a second on it is a guard against hanging, and a starved machine needs long. */
+static inline int test_guard_ms(int ms)
+{
+    return test_ms(ms >= 1000 && ms < 30000 ? 30000 : ms);
 }
 
 /* A name that no other test has: WHAT-PID-COUNT, in a buffer that stays. */
@@ -111,7 +122,7 @@ static inline int cast_hear(struct cast *c, int ms)
 {
     unsigned char byte;
     struct pollfd p = { .fd = c->talk, .events = POLLIN };
-    int64_t end = test_now_ms() + test_ms(ms);
+    int64_t end = test_now_ms() + test_guard_ms(ms);
     for (;;) {
         int64_t left = end - test_now_ms();
         int ready = poll(&p, 1, left > 0 ? (int)left : 0);
@@ -137,7 +148,7 @@ static inline int cast_wait(struct cast *c, int ms)
         return CAST_TIMED_OUT;
     int fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
     struct pollfd p = { .fd = fd, .events = POLLIN };
-    int64_t end = test_now_ms() + test_ms(ms), left = 1;
+    int64_t end = test_now_ms() + test_guard_ms(ms), left = 1;
     int ready = 0;
     while (ready <= 0 && left > 0) {
         left = end - test_now_ms();
@@ -178,6 +189,23 @@ static inline bool cast_continue(struct cast *c)
     return kill(c->pid, SIGCONT) == 0;
 }
 
+/* Waits until a thread of this process (gettid()) sleeps in the kernel. False: it does not. */
+static inline bool test_until_asleep(pid_t thread)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    for (int64_t end = test_now_ms() + test_ms(30000); test_now_ms() < end; nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL)) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t size = read(fd, text, sizeof text - 1);
+        close(fd);
+        text[size > 0 ? size : 0] = 0;
+        const char *state = strrchr(text, ')'); /* the name before it may hold anything */
+        if (state && strncmp(state, ") S", 3) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* How many objects of our prefix in /dev/shm have `part` in their name ("": any); each is printed. */
 static inline int test_leftovers(const char *part)
 {
@@ -194,6 +222,48 @@ static inline int test_leftovers(const char *part)
     if (folder)
         closedir(folder);
     return count;
+}
+
+/* Where temporary files go: $TMPDIR, or /tmp if there is none or its path is too long for sockets. */
+static inline const char *test_tmp(void)
+{
+    const char *where = getenv("TMPDIR");
+    return where && *where && strlen(where) <= TEST_PATH - sizeof "/cuetest-XXXXXX" ? where : "/tmp";
+}
+
+/* A new, empty folder, that the test removes. False: it cannot be made. */
+static inline bool test_folder(char path[TEST_PATH])
+{
+    snprintf(path, TEST_PATH, "%.*s/cuetest-XXXXXX", (int)(TEST_PATH - sizeof "/cuetest-XXXXXX"), test_tmp());
+    return mkdtemp(path) != NULL;
+}
+
+/* A new, empty file, that the test removes: its descriptor, or -1. */
+static inline int test_file(char path[TEST_PATH])
+{
+    snprintf(path, TEST_PATH, "%.*s/cuetest-XXXXXX", (int)(TEST_PATH - sizeof "/cuetest-XXXXXX"), test_tmp());
+    return mkostemp(path, O_CLOEXEC);
+}
+
+/* A TCP port of the loopback that is this process's until it ends; -1: none. Below those that the kernel gives to whoever
+ * connects; a name among the abstract sockets tells the tests that run at the same time that it is taken. */
+static inline int test_port(void)
+{
+    static unsigned next;
+    struct sockaddr_un claim = { .sun_family = AF_UNIX };
+    for (unsigned tries = 0; tries < 10000; tries++) {
+        unsigned port = 20000 + ((unsigned)getpid() * 7 + next++) % 10000;
+        struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port) };
+        int length = snprintf(claim.sun_path + 1, sizeof claim.sun_path - 1, "cuetest-port-%u", port);
+        int mine = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1) + (socklen_t)length;
+        bool ours = bind(mine, (struct sockaddr *)&claim, size) == 0 && bind(probe, (struct sockaddr *)&at, sizeof at) == 0;
+        close(probe);
+        if (ours)
+            return (int)port;
+        close(mine);
+    }
+    return -1;
 }
 
 /* How many descriptors this process has open. */

@@ -37,10 +37,9 @@ static unsigned number_from(const char *name, unsigned otherwise)
     return text && atoi(text) > 0 ? (unsigned)atoi(text) : otherwise;
 }
 
-static struct storm *storm_make(char path[64])
+static struct storm *storm_make(char path[TEST_PATH])
 {
-    strcpy(path, "/tmp/cuelight-storm-XXXXXX");
-    int fd = mkstemp(path);
+    int fd = test_file(path);
     if (fd < 0 || ftruncate(fd, sizeof(struct storm)) < 0)
         return NULL;
     void *map = mmap(NULL, sizeof(struct storm), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -196,9 +195,9 @@ static int storm_run(struct crew *crew, unsigned kills)
                                       : 0;
 }
 
-Test(mailbox_storm, kills_lose_double_and_leave_nothing, .timeout = 110)
+Test(mailbox_storm, kills_lose_double_and_leave_nothing)
 {
-    char path[64];
+    char path[TEST_PATH];
     unsigned seed = number_from("STORM_SEED", (unsigned)getpid()), kills = number_from("STORM_KILLS", test_ms(1) > 1 ? 150 : 400);
     struct crew crew = { .pool = test_name("storm"), .file = path };
     printf("mailbox storm: seed %u\n", seed);

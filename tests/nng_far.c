@@ -5,19 +5,16 @@
 
 #include "channels/nng/nng_internal.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <cuelight.h>
-#include <netinet/in.h>
 
-static char name[64], far_name[64], folder[40];
+static char name[64], far_name[64], folder[TEST_PATH];
 static cue_pool *pool, *far_pool;
 
 static void set_up(void)
 {
-    strcpy(folder, "/tmp/cuetest-XXXXXX");
-    cr_assert(mkdtemp(folder) != NULL);
+    cr_assert(test_folder(folder));
     strcpy(name, test_name("near"));
     strcpy(far_name, test_name("far"));
     CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 64 << 20, .flags = CUE_CREATE }, &pool));
@@ -46,19 +43,7 @@ static void tear_down(void)
     cr_assert(eq(int, test_leftovers(mine), 0));
 }
 
-TestSuite(nng_far, .init = set_up, .fini = tear_down, .timeout = 80);
-
-/* A port of the loopback that nobody listens on now. */
-static int free_port(void)
-{
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t size = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    cr_assert(eq(int, bind(fd, (struct sockaddr *)&at, sizeof at), 0));
-    cr_assert(eq(int, getsockname(fd, (struct sockaddr *)&at, &size), 0));
-    close(fd);
-    return ntohs(at.sin_port);
-}
+TestSuite(nng_far, .init = set_up, .fini = tear_down);
 
 static const char *const schemes[] = { "ipc", "tcp", "ws" };
 
@@ -67,7 +52,7 @@ static void url_of(const char *scheme, char *url, size_t room)
     if (strcmp(scheme, "ipc") == 0)
         snprintf(url, room, "ipc://%s/lane", folder);
     else
-        snprintf(url, room, "%s://127.0.0.1:%d%s", scheme, free_port(), strcmp(scheme, "ws") == 0 ? "/lane" : "");
+        snprintf(url, room, "%s://127.0.0.1:%d%s", scheme, test_port(), strcmp(scheme, "ws") == 0 ? "/lane" : "");
 }
 
 static cue_channel *open_in(cue_pool *of, const char *url, unsigned how, cue_channel_opts opts)
@@ -409,7 +394,7 @@ Test(nng_far, a_sender_killed_in_mid_chunk_leaves_nothing)
         }
         cut += info.blocks > 0;
         cr_assert(eq(int, cast_kill(&sender), CAST_SIGNALLED + SIGKILL));
-        for (int64_t end = test_now_ms() + test_ms(8000); info.blocks && test_now_ms() < end;) {
+        for (int64_t end = test_now_ms() + test_ms(20000); info.blocks && test_now_ms() < end;) {
             if (cue_channel_recv(r, &m, CUE_MS(5)) == 0)
                 cue_msg_release(&m);
             CUE_MUST(cue_pool_stat(pool, &info));
@@ -435,14 +420,13 @@ Test(nng_far, a_sender_that_is_stopped_in_mid_chunk_stops_nobody_else)
     CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
     cue_msg_release(&m);
     cr_assert(cast_stop(&stopped)); /* its connection is half open from now on */
-    while (cue_channel_recv(r, &m, CUE_MS(50)) == 0)
-        cue_msg_release(&m);
     char first[64];
     strcpy(first, theirs);
     struct cast other = start_far(url, 100, 300000);
-    for (uint64_t i = 0; i < 100; i++) {
+    for (uint64_t i = 0; i < 100;) {
         cr_assert(eq(int, cue_channel_recv(r, &m, CUE_SEC(20)), 0), "%s", cue_trail());
-        cr_assert(eq(u64, m.tag, i));
+        if (m.size == 300000) /* what the stopped one had sent before may come in between */
+            cr_assert(eq(u64, m.tag, i++));
         cue_msg_release(&m);
     }
     while (!cast_ended(&other))
@@ -463,7 +447,7 @@ Test(nng_far, a_thousand_clients_that_connect_and_vanish_over_tcp)
     cue_msg m;
     static const char greeting[] = "\0SP\0\0\x11\0\0\0\0\0\0\0\0\0\x20garbage";
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    int port = free_port();
+    int port = test_port();
     to.sin_port = htons((uint16_t)port);
     snprintf(url, sizeof url, "tcp://127.0.0.1:%d", port);
     cue_channel *r = open_in(pool, url, CUE_RECV, (cue_channel_opts){ 0 }), *s = open_in(pool, url, CUE_SEND, (cue_channel_opts){ 0 });
@@ -532,7 +516,8 @@ Test(nng_far, two_hosts_with_a_wire_between)
     cr_assert(sender != NULL);
     receive_far(r, 0, 40, 700000);
     cue_msg m;
-    for (int i = 0; i < 20; i++) /* what it still asks */
+    struct pollfd end = { .fd = fileno(sender), .events = POLLIN };
+    while (poll(&end, 1, 0) == 0) /* what it still asks, until it has ended */
         if (cue_channel_recv(r, &m, CUE_MS(30)) == 0)
             cue_msg_release(&m);
     cr_assert(eq(int, pclose(sender), 0));

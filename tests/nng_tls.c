@@ -4,28 +4,15 @@
  * not under tsan: NNG takes the dialer that asks why it was refused down on a thread of its own, and it is not instrumented */
 #include "tests/harness.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <cuelight.h>
-#include <netinet/in.h>
 #include <nng/nng.h>
 #include <nng/supplemental/tls/tls.h>
 
-static char name[64], folder[40];
+static char name[64], folder[TEST_PATH];
 static cue_pool *pool;
 static int port;
-
-static int free_port(void)
-{
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t size = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    cr_assert(eq(int, bind(fd, (struct sockaddr *)&at, sizeof at), 0));
-    cr_assert(eq(int, getsockname(fd, (struct sockaddr *)&at, &size), 0));
-    close(fd);
-    return ntohs(at.sin_port);
-}
 
 static bool has_tls(void)
 {
@@ -35,11 +22,10 @@ static bool has_tls(void)
 
 static void set_up(void)
 {
-    char command[200];
-    strcpy(folder, "/tmp/cuetest-XXXXXX");
-    cr_assert(mkdtemp(folder) != NULL);
+    char command[500];
+    cr_assert(test_folder(folder));
     strcpy(name, test_name("tls"));
-    port = free_port();
+    port = test_port();
     CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 32 << 20, .flags = CUE_CREATE }, &pool));
     snprintf(command, sizeof command, "%s %s", TLS_MAKE, folder);
     if (system("openssl version >/dev/null 2>&1") != 0)
@@ -59,15 +45,15 @@ static void tear_down(void)
     cr_assert(eq(int, test_leftovers(name), 0));
 }
 
-TestSuite(nng_tls, .init = set_up, .fini = tear_down, .timeout = 80);
+TestSuite(nng_tls, .init = set_up, .fini = tear_down);
 
 /* Opens with the certificate and key `who` and the authority `ca`, by the URL. */
 static int open_as(const char *who, const char *ca, unsigned how, const char *more, cue_pool *of, cue_channel **out)
 {
-    char url[400];
+    char url[600];
     snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%d?ca=%s/%s.pem&cert=%s/%s.pem&key=%s/%s.key%s", port, folder, ca, folder, who, folder, who,
              more);
-    return cue_channel_open(url, how, &(cue_channel_opts){ .pool = of, .linger = CUE_SEC(10) }, out);
+    return cue_channel_open(url, how, &(cue_channel_opts){ .pool = of, .linger = CUE_MS(test_ms(10000)) }, out);
 }
 
 static cue_channel *must_open(const char *who, unsigned how, cue_pool *of)
@@ -195,7 +181,7 @@ Test(nng_tls, a_receiver_of_another_name_is_refused)
 {
     NEEDS_TLS;
     refused("server", "client", "ca", "&server=elsewhere.example", "refused its certificate");
-    port = free_port();
+    port = test_port();
     refused("server", "client", "ca", "", "refused its certificate"); /* without `server` the URL's host counts, 127.0.0.1 */
 }
 
@@ -225,13 +211,14 @@ Test(nng_tls, who_sends_learns_of_a_refusal_that_comes_later)
     cr_assert(eq(int, cue_channel_close(r), 0));
     r = must_open("server", CUE_RECV, pool); /* and it is over when the receiver has a good one */
     cr_assert(eq(u64, receive_number(r), 1));
-    cue_msg m;
-    while (cue_channel_recv(r, &m, CUE_MS(20)) == 0)
-        cue_msg_release(&m);
-    for (int i = 0; i < 1000 && cue_channel_send(s, &(cue_msg){ .data = "y", .size = 1 }, CUE_NOW); i++)
+    for (int i = 0; i < 2000 && cue_channel_send(s, &(cue_msg){ .data = "y", .size = 1 }, CUE_NOW); i++)
         poll(NULL, 0, 10);
-    while (cue_channel_recv(r, &m, CUE_MS(100)) == 0)
+    for (char got = 0; got != 'y';) {
+        cue_msg m;
+        CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
+        got = *(const char *)m.data;
         cue_msg_release(&m);
+    }
     cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
     cr_assert(eq(int, cue_channel_close(r), 0));
 }
@@ -253,7 +240,7 @@ Test(nng_tls, certificates_that_are_missing_or_wrong_are_said_at_open)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (unsigned how = CUE_RECV; how <= CUE_SEND; how++) {
-            char options[300], url[400];
+            char options[400], url[600];
             cue_channel *ch = (cue_channel *)1;
             snprintf(options, sizeof options, rows[i].options, folder, folder, folder);
             snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%d%s", port, options);

@@ -77,7 +77,7 @@ Test(backing, huge_pages_by_a_file_want_a_hugetlbfs)
 {
     cue_pool *pool;
     char path[200];
-    snprintf(path, sizeof path, "/tmp/%s.pool", test_name("huge"));
+    snprintf(path, sizeof path, "%s/%s.pool", test_tmp(), test_name("huge"));
     cr_assert(eq(int, cue_pool_open("h", &(cue_pool_opts){ .size = MIB, .flags = CUE_HUGE, .file = path }, &pool), CUE_ENOSYS));
     cr_assert(ne(ptr, strstr(cue_trail(), "hugetlbfs"), NULL));
     cr_assert(lt(int, access(path, F_OK), 0));
@@ -118,7 +118,7 @@ Test(backing, a_file_is_there_after_a_reboot_and_its_parties_are_dead)
     cue_block b, gone;
     cue_block_info row;
     char path[200];
-    snprintf(path, sizeof path, "/tmp/%s.pool", test_name("reboot"));
+    snprintf(path, sizeof path, "%s/%s.pool", test_tmp(), test_name("reboot"));
     setenv("CUE_BOOT_ID", "before", 1);
     struct cast owner = cast_start("pool_in_file", path); /* publishes, owns, dies: the machine goes down */
     cr_assert(eq(int, cast_hear(&owner, 5000), 'r'));

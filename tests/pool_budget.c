@@ -155,7 +155,7 @@ Test(budget, what_was_freed_without_it_is_found_by_who_needs_it)
     CUE_MUST(cue_budget_free(&budget, &a));
 }
 
-Test(budget, is_filled_to_the_last_byte_by_several, .timeout = 300)
+Test(budget, is_filled_to_the_last_byte_by_several)
 {
     struct cast fillers[WORKERS];
     for (int i = 0; i < WORKERS; i++) {
@@ -175,7 +175,7 @@ Test(budget, is_filled_to_the_last_byte_by_several, .timeout = 300)
     free_all();
 }
 
-Test(budget, is_exact_after_its_users_were_killed, .timeout = 300)
+Test(budget, is_exact_after_its_users_were_killed)
 {
     unsigned blocks, kills = 60;
     char seed[16];
@@ -200,7 +200,7 @@ Test(budget, is_exact_after_its_users_were_killed, .timeout = 300)
     CUE_MUST(cue_budget_free(&budget, &whole));
 }
 
-Test(budget, one_that_is_stopped_stops_nobody, .timeout = 300)
+Test(budget, one_that_is_stopped_stops_nobody)
 {
     struct cast workers[WORKERS];
     for (int i = 0; i < WORKERS; i++) {
@@ -234,7 +234,7 @@ static void await_waiters(uint64_t count)
     cr_fail("they do not wait");
 }
 
-Test(budget, who_waits_is_served_in_order, .timeout = 300)
+Test(budget, who_waits_is_served_in_order)
 {
     cue_block a, b;
     CUE_MUST(take(16384, &a));
@@ -261,7 +261,7 @@ Test(budget, who_waits_is_served_in_order, .timeout = 300)
     free_all();
 }
 
-Test(budget, a_killed_waiter_lets_the_next_one_go, .timeout = 300)
+Test(budget, a_killed_waiter_lets_the_next_one_go)
 {
     cue_block a;
     CUE_MUST(take(BUDGET, &a));

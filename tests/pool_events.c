@@ -28,7 +28,7 @@ static void teardown(void)
     cr_expect(eq(int, test_leftovers(pool_name), 0));
 }
 
-TestSuite(events, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(events, .init = setup, .fini = teardown);
 
 static cue_block publish(const cue_block_opts *opts, unsigned flags)
 {
@@ -269,8 +269,7 @@ Test(events, watching_a_type_works)
 
 static void *publish_later(void *arg)
 {
-    (void)arg;
-    nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    test_until_asleep(*(pid_t *)arg);
     cue_block b = publish(&(cue_block_opts){ .type = 7 }, 0);
     CUE_MUST(cue_block_free(&b));
     return NULL;
@@ -280,7 +279,7 @@ Test(events, sleeper_is_woken_by_what_it_watches)
 {
     pthread_t thread;
     cue_channel *ch = open_topic("@blocks?type=7");
-    pthread_create(&thread, NULL, publish_later, NULL);
+    pthread_create(&thread, NULL, publish_later, &(pid_t){ gettid() });
     cr_expect(eq(u32, next_block(ch, CUE_BLOCK_UP, CUE_SEC(20)).type, 7));
     cr_expect(eq(u32, next_block(ch, CUE_BLOCK_GONE, CUE_SEC(20)).type, 7));
     pthread_join(thread, NULL);

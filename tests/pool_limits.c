@@ -173,7 +173,7 @@ static void *contend(void *arg)
     return NULL;
 }
 
-Test(limits, hold_for_threads_that_contend, .timeout = 100)
+Test(limits, hold_for_threads_that_contend)
 {
     pthread_t threads[THREADS];
     cue_block b[PLACES];

@@ -466,7 +466,7 @@ Test(pool, in_a_file_is_there_again_when_all_have_left)
     cue_pool *pool;
     cue_block b;
     char path[200];
-    snprintf(path, sizeof path, "/tmp/%s.pool", test_name("file"));
+    snprintf(path, sizeof path, "%s/%s.pool", test_tmp(), test_name("file"));
     cue_pool_opts opts = { .size = 4 * MIB, .file = path };
     CUE_MUST(cue_pool_open("archive", &opts, &pool));
     CUE_MUST(cue_block_alloc(pool, 70000, &(cue_block_opts){ .name = "weights", .flags = CUE_ZERO }, &b));

@@ -98,7 +98,7 @@ Test(parties, a_waiter_is_served_when_the_holder_dies)
     cast_kill(&owner);
     cr_assert(eq(int, cast_hear(&waiter, 5000), 'g'));
     cast_kill(&waiter);
-    CUE_MUST(cue_block_alloc(pool, 64 * MIB, &(cue_block_opts){ .wait = CUE_SEC(5) }, &all));
+    CUE_MUST(cue_block_alloc(pool, 64 * MIB, &(cue_block_opts){ .wait = CUE_SEC(30) }, &all));
     cue_block_release(&all);
 }
 
@@ -332,7 +332,7 @@ Test(parties, a_watched_death_is_told_once)
 }
 
 /* Processes work in one pool and are killed and stopped at random; then nothing is left and nothing is wrong. */
-Test(parties, survive_a_storm, .timeout = 300)
+Test(parties, survive_a_storm)
 {
     enum { WORKERS = 4, DEFAULT_KILLS = 400 };
     struct cast workers[WORKERS] = { 0 };

@@ -233,7 +233,7 @@ static void *want_room(void *arg)
     return (void *)(intptr_t)(status != CUE_EGONE && status != CUE_EINVAL);
 }
 
-Test(destroy, threads_that_wait_are_sent_away, .timeout = 120)
+Test(destroy, threads_that_wait_are_sent_away)
 {
     for (int round = 0; round < DESTROYS; round++) {
         pthread_t threads[WAITERS];
@@ -266,7 +266,7 @@ static void *end_view(void *view)
     return (void *)(uintptr_t)(sum != 7 || cue_block_release(view) != 0);
 }
 
-Test(destroy, views_that_end_while_the_pool_is_closed, .timeout = 120)
+Test(destroy, views_that_end_while_the_pool_is_closed)
 {
     for (int round = 0; round < DESTROYS; round++) {
         pthread_t threads[WAITERS];

@@ -25,7 +25,7 @@ enum { SLOTS = 6, KILLS_MOST = 400 };
 /* The processes, and how one is started. */
 struct crew {
     const char *pool;
-    char url[128], file[64];
+    char url[128], file[TEST_PATH];
     unsigned slots;
     struct cast (*start)(const struct crew *crew, unsigned who, unsigned life);
     struct cast cast[SLOTS];
@@ -40,10 +40,9 @@ static unsigned number_from(const char *name, unsigned otherwise)
     return text && atoi(text) > 0 ? (unsigned)atoi(text) : otherwise;
 }
 
-static void *shared_file(char path[64], size_t bytes)
+static void *shared_file(char path[TEST_PATH], size_t bytes)
 {
-    strcpy(path, "/tmp/cuelight-storm-XXXXXX");
-    int fd = mkstemp(path);
+    int fd = test_file(path);
     void *map = fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0)
         close(fd);
@@ -197,7 +196,7 @@ static int queue_run(struct crew *crew, struct queue_storm *storm, unsigned kill
                                : 0;
 }
 
-Test(ring_storm, a_queue_loses_nothing_and_doubles_only_what_is_marked, .timeout = 110)
+Test(ring_storm, a_queue_loses_nothing_and_doubles_only_what_is_marked)
 {
     unsigned kills = storm_begin("queue");
     struct crew crew = { .pool = test_name("queuestorm"), .slots = 6, .start = start_queue };
@@ -287,7 +286,7 @@ static int stream_run(struct crew *crew, struct storm *storm, unsigned kills)
                                : 0;
 }
 
-Test(ring_storm, a_stream_keeps_order_and_loses_only_what_was_in_hand, .timeout = 110)
+Test(ring_storm, a_stream_keeps_order_and_loses_only_what_was_in_hand)
 {
     unsigned kills = storm_begin("stream");
     struct crew crew = { .pool = test_name("streamstorm"), .slots = 3, .start = start_stream };

@@ -362,7 +362,7 @@ Test(tools, a_pool_of_another_version_is_left_alone)
 }
 
 /* Reading what is cut off at that moment is a SIGBUS; the tool says so and goes on to the next pool. */
-Test(tools, a_pool_that_is_cut_off_meanwhile, .timeout = 120)
+Test(tools, a_pool_that_is_cut_off_meanwhile)
 {
     const char *name = test_name("tool-cut");
     cue_pool *pool = make(name, CUE_PERSIST);
@@ -381,7 +381,7 @@ Test(tools, a_pool_that_is_cut_off_meanwhile, .timeout = 120)
     waitpid(cutter, NULL, 0);
 }
 
-Test(tools, damage_gives_words_and_never_a_signal, .timeout = 300)
+Test(tools, damage_gives_words_and_never_a_signal)
 {
     const char *name = test_name("tool-damage");
     static const char *const looks[] = { "ls %s", "ls", "blocks %s", "blocks %s --by owner", "doctor %s", "cat %s --type 7 --id 42" };

@@ -127,7 +127,7 @@ int role_actor_watcher(int argc, char **argv)
     cue_msg_release(&m);
     role_hear();
     int second = cue_receive(&m, CUE_NOW);
-    return cue_system_stop(sys, CUE_SEC(5)) || second != CUE_EEMPTY ? 4 : 0;
+    return cue_system_stop(sys, CUE_SEC(30)) || second != CUE_EEMPTY ? 4 : 0;
 }
 
 int role_actor_boss(int argc, char **argv)
@@ -139,7 +139,7 @@ int role_actor_boss(int argc, char **argv)
         return 2;
     role_say('r');
     role_hear();
-    return cue_system_stop(sys, CUE_SEC(5)) ? 3 : 0;
+    return cue_system_stop(sys, CUE_SEC(30)) ? 3 : 0;
 }
 
 int role_actor_here(int argc, char **argv)

@@ -36,7 +36,7 @@ int role_mailbox_sender(int argc, char **argv)
     role_say('r');
     for (int byte; (byte = role_hear()) > 0 && byte != 'e';) {
         number++;
-        if (cue_channel_send(ch, CUE_MSG(1, number), CUE_SEC(5)))
+        if (cue_channel_send(ch, CUE_MSG(1, number), CUE_SEC(30)))
             return 2;
         role_say('k');
     }
@@ -90,7 +90,7 @@ int role_mailbox_forker(int argc, char **argv)
     if (child == 0) {
         if (cue_channel_recv(in, &m, CUE_NOW) != CUE_EFORK)
             _exit(2);
-        if (cue_channel_send(out, CUE_MSG(1, value), CUE_SEC(5)))
+        if (cue_channel_send(out, CUE_MSG(1, value), CUE_SEC(30)))
             _exit(3);
         if (cue_channel_close(out) || cue_channel_close(in))
             _exit(4);

@@ -21,7 +21,7 @@ static int open_lane(char **argv, unsigned how, const char *depth, cue_pool **po
     cue_channel_opts opts = { .linger = CUE_SEC(20), .depth = depth ? (uint32_t)atoi(depth) : 0 };
     int status = cue_pool_open(argv[2], &(cue_pool_opts){ .flags = CUE_ATTACH }, pool);
     opts.pool = *pool;
-    for (int i = 0; !status && i < 200; i++) { /* the one before us may just be dying */
+    for (int i = 0; !status && i < 2000; i++) { /* the one before us may just be dying */
         status = cue_channel_open(argv[1], how, &opts, ch);
         if (status != CUE_EBUSY)
             break;
@@ -43,7 +43,7 @@ int role_nng_recv(int argc, char **argv)
     uint64_t last[64] = { 0 };
     if (argc < 3 || open_lane(argv, CUE_RECV, NULL, &pool, &ch))
         return 1;
-    if (cue_block_find(pool, (cue_key){ .type = 900, .id = 1 }, CUE_SEC(5), &table))
+    if (cue_block_find(pool, (cue_key){ .type = 900, .id = 1 }, CUE_SEC(30), &table))
         return 2;
     role_say('r');
     for (bool stop = false;;) {

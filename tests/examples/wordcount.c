@@ -1,6 +1,7 @@
 /* The parts of the word count that need no pool: counting, tables, the walk. The whole job is tested in tests/demo. */
 #include "examples/wordcount/count.h"
 #include "examples/wordcount/files.h"
+#include "tests/harness.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -148,8 +149,8 @@ static void write_file(const char *dir, const char *name, const char *text)
 
 Test(wordcount, the_walk_takes_regular_files_and_follows_no_links)
 {
-    char dir[] = "/tmp/wordcount-walk-XXXXXX", path[256], link[256];
-    cr_assert(ne(ptr, mkdtemp(dir), NULL));
+    char dir[TEST_PATH], path[256], link[256];
+    cr_assert(test_folder(dir));
     write_file(dir, "text", "words");
     write_file(dir, "empty", "");
     write_file(dir, "packed.xz", "123");
