@@ -19,6 +19,7 @@ from hypothesis import settings
 import cuelight as cue
 
 SHM = Path("/dev/shm")
+ROUNDS = int(os.environ.get("CUE_LEAK_ROUNDS", "2000"))  # of whoever looks for leaks; 100000 in the long run
 settings.register_profile("here", deadline=None, database=None, print_blob=True)
 settings.load_profile("here")
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROUNDS
 from cuelight import heap as module
 from cuelight.heap import CACHELINESIZE, PAGESIZE, Heap
 from cuelight.primitives import AtomicInt64, Lock
@@ -442,9 +443,6 @@ def test_ends_without_a_word_and_without_the_resource_tracker(child):
     assert "numpy" not in sys.modules
     """
     child(code).end()
-
-
-ROUNDS = int(os.environ.get("CUE_LEAK_ROUNDS", "2000"))  # 100000 in the long run
 
 
 @pytest.mark.seconds(600)

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import objects
+from conftest import ROUNDS, objects
 from cuelight.managed_memory import (
     AllocType,
     DragonMemoryError,
@@ -25,8 +25,6 @@ from cuelight.managed_memory import (
     MemoryAlloc,
     MemoryPool,
 )
-
-ROUNDS = int(os.environ.get("CUE_LEAK_ROUNDS", "3000"))  # 100000 in the long run
 
 
 @pytest.fixture
