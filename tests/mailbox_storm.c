@@ -175,13 +175,13 @@ static int storm_run(struct crew *crew, unsigned kills)
     for (unsigned who = 0; who < SLOTS; who++)
         killed += crew->killed[who];
     printf("mailbox storm: %u kills (senders %u, receivers %u, reapers %u), %llu messages (bytes %llu, blocks %llu, both %llu, header "
-           "%llu), %llu repairs; missing %llu of at most %llu in killed hands\n",
+           "%llu), %llu times drained, %llu repairs; missing %llu of at most %llu in killed hands\n",
            killed, crew->killed[0] + crew->killed[1] + crew->killed[2], crew->killed[RECEIVER], crew->killed[REAPER],
            (unsigned long long)s->got, (unsigned long long)s->kinds[0], (unsigned long long)s->kinds[1], (unsigned long long)s->kinds[2],
-           (unsigned long long)s->kinds[3], (unsigned long long)info.reaped, (unsigned long long)missing,
+           (unsigned long long)s->kinds[3], (unsigned long long)s->drained, (unsigned long long)info.reaped, (unsigned long long)missing,
            (unsigned long long)crew->in_hands);
     fflush(stdout);
-    bool ran = killed >= kills && s->got > killed && info.reaped > 0 && crew->killed[RECEIVER] > 0 && crew->killed[REAPER] > 0;
+    bool ran = killed >= kills && s->got > killed && s->drained > 0 && info.reaped > 0 && crew->killed[RECEIVER] > 0 && crew->killed[REAPER] > 0;
     for (unsigned k = 0; k < 4; k++)
         ran = ran && s->kinds[k] > 0;
     cue_channel_close(ch);

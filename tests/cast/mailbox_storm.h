@@ -14,7 +14,7 @@ enum { STORM_SENDERS = 3, STORM_LIVES = 2048, STORM_HANDS = 8 };
 struct storm {
     _Atomic uint64_t committed[STORM_SENDERS][STORM_LIVES]; /* the highest N of that life that was reported as sent */
     _Atomic uint64_t last[STORM_SENDERS];                   /* LIFE << 32 | N that a receiver took last */
-    _Atomic uint64_t got, missing;
+    _Atomic uint64_t got, missing, drained;                 /* drained: a receiver shut the lane, and emptied it */
     _Atomic uint64_t disordered, damaged;                   /* must stay 0 */
     _Atomic uint64_t kinds[4];                              /* messages of bytes, of a block, of both, with a header */
 };

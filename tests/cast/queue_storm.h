@@ -15,7 +15,7 @@ enum { QUEUE_SENDERS = 3, QUEUE_LIVES = 512, QUEUE_NUMBERS = 4096 };
 struct queue_storm {
     _Atomic uint32_t committed[QUEUE_SENDERS][QUEUE_LIVES];
     _Atomic uint64_t seen[QUEUE_SENDERS][QUEUE_LIVES][QUEUE_NUMBERS / 64];
-    _Atomic uint64_t got, again, blocks;           /* messages; of them redelivered; with a block */
+    _Atomic uint64_t got, again, blocks, drained;  /* messages; of them redelivered; with a block. Shut by a receiver, and emptied */
     _Atomic uint64_t doubled, damaged, disordered; /* must stay 0 */
 };
 

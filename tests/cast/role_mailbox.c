@@ -163,8 +163,10 @@ int role_storm_sender(int argc, char **argv)
     for (uint64_t n = 0;;) {
         int sent = rand() % 4 ? storm_send(ch, (uint64_t)life << 32 | (n + 1), sender)
                               : storm_send_many(ch, (uint64_t)life << 32 | (n + 1), sender);
-        if (sent < 0 && sent != CUE_EFULL && sent != CUE_ENOMEM)
+        if (sent < 0 && sent != CUE_EFULL && sent != CUE_ENOMEM && sent != CUE_ECLOSED)
             return 2;
+        if (sent == CUE_ECLOSED)
+            rest(50);
         if (sent >= 0)
             n += sent ? (uint64_t)sent : 1;
         atomic_store(&storm->committed[sender][life], n);
@@ -194,7 +196,18 @@ static int storm_look(struct storm *storm, cue_msg *m)
     return 0;
 }
 
-/* URL FILE HANDS SEED: receives up to HANDS at a time until it is killed. */
+static int storm_open(const char *url, cue_channel **ch)
+{
+    int status = CUE_EBUSY;
+    for (int tries = 0; tries < 2000 && status == CUE_EBUSY; tries++) {
+        status = cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .spin = CUE_US(rand() % 3 * 20 + 1) }, ch);
+        if (status == CUE_EBUSY)
+            rest(1000);
+    }
+    return status;
+}
+
+/* URL FILE HANDS SEED: receives up to HANDS at a time until it is killed. Now and then it shuts the lane, empties it and begins anew. */
 int role_storm_receiver(int argc, char **argv)
 {
     struct storm *storm;
@@ -204,16 +217,16 @@ int role_storm_receiver(int argc, char **argv)
         return 1;
     size_t hands = (size_t)atoi(argv[3]);
     srand((unsigned)atoi(argv[4]));
-    int status;
-    for (int tries = 0;
-         (status = cue_channel_open(argv[1], CUE_RECV, &(cue_channel_opts){ .spin = CUE_US(rand() % 3 * 20 + 1) }, &ch)) == CUE_EBUSY &&
-         tries < 2000;
-         tries++)
-        rest(1000);
-    if (status)
+    if (storm_open(argv[1], &ch))
         return 2;
     for (;;) {
         int got = cue_channel_recv_many(ch, m, hands, CUE_SEC(30));
+        if (got == CUE_ECLOSED) {
+            atomic_fetch_add(&storm->drained, 1);
+            if (cue_channel_close(ch) || storm_open(argv[1], &ch))
+                return 2;
+            continue;
+        }
         if (got <= 0)
             return got == CUE_EEMPTY ? 3 : 4;
         for (int i = 0; i < got; i++) {
@@ -223,6 +236,8 @@ int role_storm_receiver(int argc, char **argv)
         }
         if (rand() % 256 == 0)
             rest((unsigned)rand() % 100);
+        if (rand() % 128 == 0)
+            cue_channel_shut(ch, CUE_DRAIN, CUE_NOW);
     }
 }
 

@@ -61,8 +61,10 @@ int role_queue_storm_sender(int argc, char **argv)
         int status = storm_send(ch, &bytes);
         if (status == 0)
             atomic_store(&storm->committed[bytes.sender][bytes.life], bytes.number++);
-        else if (status != CUE_EFULL && status != CUE_ENOMEM)
+        else if (status != CUE_EFULL && status != CUE_ENOMEM && status != CUE_ECLOSED)
             return 2;
+        else
+            rest(50);
         if (rand() % 64 == 0)
             rest((unsigned)rand() % (rand() % 8 ? 100 : 3000)); /* so that receivers sleep now and then */
     }
@@ -94,22 +96,30 @@ static int storm_look(struct queue_storm *storm, const cue_msg *m, uint64_t *las
     return 0;
 }
 
-/* URL FILE HANDS SEED: receives up to HANDS at a time until it is killed. */
+/* URL FILE HANDS SEED: receives up to HANDS at a time until it is killed. Now and then one shuts the queue; who finds it empty then begins anew. */
 int role_queue_storm_receiver(int argc, char **argv)
 {
     struct queue_storm *storm;
     cue_channel *ch;
     cue_msg m[16];
     uint64_t last[QUEUE_SENDERS] = { 0 };
-    if (argc < 5 || !(storm = storm_map(argv[2])) ||
-        cue_channel_open(argv[1], CUE_RECV, &(cue_channel_opts){ .spin = CUE_US(atoi(argv[4]) % 3 * 20 + 1) }, &ch))
+    cue_channel_opts opts = { .spin = CUE_US(atoi(argv[4]) % 3 * 20 + 1) };
+    if (argc < 5 || !(storm = storm_map(argv[2])) || cue_channel_open(argv[1], CUE_RECV, &opts, &ch))
         return 1;
     size_t hands = (size_t)atoi(argv[3]) % 16 + 1;
     srand((unsigned)atoi(argv[4]));
     for (;;) {
         int got = cue_channel_recv_many(ch, m, hands, CUE_SEC(60));
+        if (got == CUE_ECLOSED) {
+            atomic_fetch_add(&storm->drained, 1);
+            if (cue_channel_close(ch) || cue_channel_open(argv[1], CUE_RECV, &opts, &ch))
+                return 1;
+            continue;
+        }
         if (got < 0)
             return got == CUE_EEMPTY ? 3 : 4;
+        if (rand() % 128 == 0)
+            cue_channel_shut(ch, CUE_DRAIN, CUE_NOW);
         for (int i = 0; i < got; i++) {
             int wrong = storm_look(storm, &m[i], last);
             if (wrong)
