@@ -275,6 +275,56 @@ static void pair_among(struct bench *b, long n)
     cue_pool_destroy(pool);
 }
 
+/* The blocks' ids in no order: where one is says nothing about where the next one is. */
+static void publish_mixed(cue_pool *pool, uint64_t n)
+{
+    uint64_t *order = malloc(n * sizeof *order);
+    for (uint64_t i = 0; i < n; i++)
+        order[i] = i + 1;
+    shuffle(order, n);
+    for (uint64_t i = 0; i < n; i++) {
+        cue_block block;
+        CUE_MUST(cue_block_alloc(pool, 64, &(cue_block_opts){ .type = TYPE, .id = order[i], .flags = CUE_KEEP }, &block));
+        CUE_MUST(cue_block_release(&block));
+    }
+    free(order);
+}
+
+enum { AT_A_TIME = 64 };
+
+static void find_many(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(1024), (uint64_t)n);
+    publish_mixed(pool, (uint64_t)n);
+    cue_key keys[AT_A_TIME];
+    uint64_t random = 1;
+    while (bench_next(b)) {
+        uint64_t begin = ticks_now(), end = bench_end(b), found = 0, now;
+        do {
+            for (int i = 0; i < AT_A_TIME; i++)
+                keys[i] = (cue_key){ .type = TYPE, .id = next_random(&random) % (uint64_t)n + 1 };
+            if (cue_block_find_many(pool, keys, AT_A_TIME, NULL, NULL) != AT_A_TIME)
+                bench_fail("find_many: %s", cue_trail());
+            found += AT_A_TIME;
+        } while ((now = ticks_now()) < end);
+        bench_figure(b, ticks_ns(now - begin) / (double)found);
+    }
+    cue_pool_destroy(pool);
+}
+
+static void find_mixed(struct bench *b, long n)
+{
+    bench_pin(b, 0);
+    cue_pool *pool = open_pool(b, MIB(1024), (uint64_t)n);
+    publish_mixed(pool, (uint64_t)n);
+    uint64_t random = 1;
+    while (bench_next(b))
+        PAIRS(b,
+              { MUST_FIND(cue_block_find(pool, (cue_key){ .type = TYPE, .id = next_random(&random) % (uint64_t)n + 1 }, CUE_NOW, NULL)); });
+    cue_pool_destroy(pool);
+}
+
 static void find_type_id(struct bench *b, long n)
 {
     bench_pin(b, 0);
@@ -444,6 +494,8 @@ static const struct bench_case cases[] = {
     { "find.id.warm", find_id, NULL, 1000 },
     { "find.type_id", find_type_id, NULL, MILLION },
     { "find.type_id.warm", find_type_id, NULL, 1000 },
+    { "find.type_id.mixed", find_mixed, NULL, MILLION },
+    { "find.many", find_many, NULL, MILLION },
     { "find.name", find_name, NULL, MANY },
     { "iterate.100k", iterate, NULL, MANY },
     { "open", open_close, hold_or_die, 0 },

@@ -183,6 +183,21 @@ def pool_rows() -> list[Row]:
             limit("load of any of 10^6 lines", "random.1m"),
             target="value<=100",
         ),
+        Row(
+            "pool.find.type_id.mixed",
+            "the same, made in another order than that of their ids",
+            "ns",
+            ours("pool", "find.type_id.mixed"),
+            limit("load of any of 10^6 lines", "random.1m"),
+        ),
+        Row(
+            "pool.find.many",
+            "the same, 64 look-ups a call; each",
+            "ns",
+            ours("pool", "find.many"),
+            limit("load of any of 10^6 lines", "random.1m"),
+            target="value<=100",
+        ),
         Row("pool.find.name", "is the block with this name there? any of 10^5", "ns", ours("pool", "find.name")),
         Row(
             "pool.iterate.100k",

@@ -25,6 +25,10 @@
  * maker died first; X's generation is noted beside its index, so nobody frees another block in its place. A holder that is not
  * published yet is somebody's work in progress: EBUSY.
  *
+ * Speed. A look-up needs two lines, the window and the record, and in a large pool neither is in the cache. So both are fetched at a time
+ * where it can be guessed which record it will be (guesses), and many look-ups at a time where there are many (cue_block_find_many).
+ * Both only fetch: what is found is found as ever.
+ *
  * Crash points: killed with PENDING: anybody kills it. Killed with LIVE before publish: recovery frees the block, and the slot
  * is stale with it.
  */
@@ -400,6 +404,53 @@ void directory_settle(struct cue_pool *pool, struct record *rec, uint32_t index,
         block_drop(pool, rec, index, state);
 }
 
+/* ---- fetching ahead ---- */
+
+/* Where the record of a key may be: blocks whose ids follow each other were often made in turn, and their records lie side by side. The
+ * table says, for each 64 ids, how far the record that was found last was from its id. Private; threads may race for a word, and what
+ * it says may be wrong in any way. Its pages are taken where it is used. */
+enum { GUESSES = 1 << 14, GUESS_IDS = 6 };
+static _Atomic uint32_t guesses[POOLS_MAX][GUESSES]; /* index minus id; 0: none */
+
+static inline _Atomic uint32_t *guess_of(const struct cue_pool *pool, cue_key key)
+{
+    return &guesses[pool->slot][((key.id >> GUESS_IDS) + key.type * UINT32_C(0x9e3779b1)) % GUESSES];
+}
+
+/* Always inlined: gcc takes a function that only fetches for one without effect, and drops calls of it. */
+#define FETCHES static inline __attribute__((always_inline)) void
+
+/* The lines that a look-up of this record touches; an index from anywhere. A fetch of what is not there does nothing. */
+FETCHES record_fetch(const struct cue_pool *pool, uint32_t index, bool view)
+{
+    if (index & INDEX_R2 ? (index & ~INDEX_R2) >= pool->data_bytes / POOL_LINE : index >= pool->granules)
+        return;
+    __builtin_prefetch(trusted_record(pool, index));
+    if (view)
+        __builtin_prefetch((const void *)lease_word(pool, index));
+}
+
+FETCHES guess_fetch(const struct cue_pool *pool, cue_key key, bool view)
+{
+    uint32_t distance = atomic_load_explicit(guess_of(pool, key), relaxed); /* private, as below */
+    if (distance && !key.name)
+        record_fetch(pool, distance + (uint32_t)key.id, view);
+}
+
+static inline void guess_learn(const struct cue_pool *pool, cue_key key, uint32_t index)
+{
+    _Atomic uint32_t *guess = guess_of(pool, key);
+    if (!key.name && atomic_load_explicit(guess, relaxed) != index - (uint32_t)key.id)
+        atomic_store_explicit(guess, index - (uint32_t)key.id, relaxed);
+}
+
+/* The first windows of all levels: a key is hardly ever in its second one. */
+FETCHES windows_fetch(const struct cue_pool *pool, uint64_t hash)
+{
+    for (unsigned level = levels_present(pool, acquire); level-- > 0;)
+        __builtin_prefetch(window_of(pool, level, hash, 0));
+}
+
 /* ---- look up ---- */
 
 /* The slots of a window that may hold the key, a bit each. Without a branch: where in the window a key lies cannot be predicted, and
@@ -433,8 +484,6 @@ static inline uint64_t slot_look(struct cue_pool *pool, const _Atomic uint64_t *
 static int find(struct cue_pool *pool, const struct wanted *want, uint32_t *index, uint64_t *generation)
 {
     unsigned top = levels_present(pool, acquire);
-    for (unsigned which = 0; top && which < WINDOWS; which++) /* the other levels together are a sixteenth of this one */
-        __builtin_prefetch(window_of(pool, top - 1, want->hash, which));
     for (unsigned level = top; level-- > 0;)
         for (unsigned which = 0; which < WINDOWS; which++) {
             _Atomic uint64_t *window = window_of(pool, level, want->hash, which);
@@ -444,6 +493,7 @@ static int find(struct cue_pool *pool, const struct wanted *want, uint32_t *inde
                     continue;
                 if (rec_state(state) != REC_KEPT && !(rec_state(state) == REC_OWNED && state & REC_PUBLISHED))
                     return CUE_ENOENT; /* reserved, not published */
+                guess_learn(pool, want->key, (uint32_t)(slot >> 32));
                 *index = (uint32_t)(slot >> 32);
                 *generation = rec_generation(state);
                 return 0;
@@ -490,7 +540,7 @@ void directory_announce(struct cue_pool *pool, struct record *rec, uint32_t inde
     futex_wake(version, INT_MAX);
 }
 
-static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block *out)
+static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block *out, uint64_t *id)
 {
     uint32_t index = id_index(want->key.id);
     uint64_t generation = id_generation(want->key.id);
@@ -505,11 +555,12 @@ static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block 
         generation = rec_generation(state);
         status = found ? 0 : CUE_ENOENT;
     }
+    *id = automatic_id(index, generation);
     if (status || !out)
         return status;
     status = pool_attach(pool, index, generation, 44, out);
     if (status == CUE_ESTALE) /* between look and lease it was freed, or taken over: look again */
-        return want->key.name || want->key.type ? find_now(pool, want, out) : CUE_ENOENT;
+        return want->key.name || want->key.type ? find_now(pool, want, out, id) : CUE_ENOENT;
     return status;
 }
 
@@ -517,12 +568,13 @@ static int find_awaited(struct cue_pool *pool, const struct wanted *want, int64_
 {
     _Atomic uint32_t *version = version_of(pool, want->key.name ? (uint32_t)want->hash : want->hash);
     bool observer = pool->flags & CUE_READ_ONLY; /* it can only look once a watch period */
-    int status = find_now(pool, want, out);
+    uint64_t id;
+    int status = find_now(pool, want, out, &id);
     while (status == CUE_ENOENT) {
         uint32_t seen = observer ? atomic_load_explicit(version, acquire) : atomic_fetch_or_explicit(version, 1, seq_cst) | 1;
         status = pool_wait_look(pool);
         if (!status)
-            status = find_now(pool, want, out);
+            status = find_now(pool, want, out, &id);
         int64_t nap = deadline_nap(deadline);
         if (status != CUE_ENOENT || nap <= 0)
             break;
@@ -532,19 +584,37 @@ static int find_awaited(struct cue_pool *pool, const struct wanted *want, int64_
     return status;
 }
 
+static int key_check(cue_key key)
+{
+    if (key.name)
+        return key.type || key.id ? trail(CUE_EINVAL, "a key is (type, id), or an id alone, or a name alone") : name_check(key.name);
+    return key.type || key.id ? 0 : trail(CUE_EINVAL, "the key is empty");
+}
+
+static inline struct wanted wanted_of(cue_key key)
+{
+    return (struct wanted){ key, key.name || key.type ? hash_key(key) : id_index(key.id) };
+}
+
+static int view_allowed(const struct cue_pool *pool)
+{
+    return pool->flags & CUE_READ_ONLY ? trail(CUE_EPERM, "pool %s is open read-only: a view needs a lease", pool->name) : 0;
+}
+
 static int find_checked(struct cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
 {
-    int status = 0;
-    if (key.name)
-        status = key.type || key.id ? trail(CUE_EINVAL, "a key is (type, id), or an id alone, or a name alone") : name_check(key.name);
-    else if (!key.type && !key.id)
-        status = trail(CUE_EINVAL, "the key is empty");
-    if (!status && out && (pool->flags & CUE_READ_ONLY))
-        status = trail(CUE_EPERM, "pool %s is open read-only: a view needs a lease", pool->name);
+    uint64_t id;
+    int status = key_check(key);
+    if (!status && out)
+        status = view_allowed(pool);
     if (status)
         return status;
-    const struct wanted want = { key, key.name || key.type ? hash_key(key) : id_index(key.id) };
-    return wait.ns > 0 ? find_awaited(pool, &want, deadline_of(wait), out) : find_now(pool, &want, out);
+    const struct wanted want = wanted_of(key);
+    if (key.type) {
+        windows_fetch(pool, want.hash);
+        guess_fetch(pool, key, out);
+    }
+    return wait.ns > 0 ? find_awaited(pool, &want, deadline_of(wait), out) : find_now(pool, &want, out, &id);
 }
 
 int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
@@ -558,6 +628,77 @@ int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
     status = find_checked(pool, key, wait, out);
     if (waits)
         pool_wait_end(pool);
+    return status;
+}
+
+/* ---- many at a time ---- */
+
+enum { GROUP = 16 }; /* about what a CPU fetches at a time */
+
+/* The record that the first window which knows the fingerprint names: nearly always the right one. */
+FETCHES found_fetch(const struct cue_pool *pool, const struct wanted *want, bool view)
+{
+    for (unsigned level = levels_present(pool, acquire); level-- > 0;) {
+        const _Atomic uint64_t *window = window_of(pool, level, want->hash, 0);
+        unsigned match = window_match(window, want->hash);
+        if (match) {
+            record_fetch(pool, (uint32_t)(atomic_load_explicit(&window[__builtin_ctz(match)], relaxed) >> 32), view); /* a hint */
+            return;
+        }
+    }
+}
+
+/* All windows, then all records, then each as if it were looked up alone. How many were found. */
+static int find_group(struct cue_pool *pool, const cue_key *keys, size_t n, cue_block *out, uint64_t *ids)
+{
+    struct wanted want[GROUP];
+    int found = 0;
+    for (size_t i = 0; i < n; i++) {
+        int status = key_check(keys[i]);
+        if (status)
+            return status;
+        want[i] = wanted_of(keys[i]);
+        if (keys[i].name || keys[i].type)
+            windows_fetch(pool, want[i].hash);
+        else
+            record_fetch(pool, id_index(keys[i].id), out);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (keys[i].name || keys[i].type)
+            found_fetch(pool, &want[i], out);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t id;
+        int status = find_now(pool, &want[i], out ? &out[i] : NULL, &id);
+        if (status && status != CUE_ENOENT)
+            return status;
+        found += !status;
+        if (ids)
+            ids[i] = status ? 0 : id;
+    }
+    return found;
+}
+
+int64_t cue_block_find_many(cue_pool *pool, const cue_key *keys, size_t n, cue_block *out, uint64_t *ids)
+{
+    if (out)
+        memset(out, 0, n * sizeof *out);
+    if (ids)
+        memset(ids, 0, n * sizeof *ids);
+    int status = !keys && n ? trail(CUE_EINVAL, "cue_block_find_many: no keys") : pool_enter(pool);
+    if (!status && out)
+        status = view_allowed(pool);
+    int64_t found = 0;
+    for (size_t first = 0; !status && first < n; first += GROUP) {
+        int some = find_group(pool, keys + first, n - first < GROUP ? n - first : GROUP, out ? out + first : NULL, ids ? ids + first : NULL);
+        status = some < 0 ? some : 0;
+        found += some;
+    }
+    if (!status)
+        return found;
+    for (size_t i = 0; out && i < n; i++)
+        cue_block_release(&out[i]);
+    if (ids)
+        memset(ids, 0, n * sizeof *ids);
     return status;
 }
 

@@ -25,11 +25,6 @@ uint64_t lease_table_bytes(const struct cue_pool *pool)
     return (pool->granules + (pool->data_bytes >> 6)) * sizeof(uint64_t);
 }
 
-static _Atomic uint64_t *private_word(struct cue_pool *pool, uint32_t index)
-{
-    return &pool->leases[index & INDEX_R2 ? pool->granules + (index & ~INDEX_R2) : index];
-}
-
 /* Threads of one process only, for a few instructions: whoever holds it is running or will be. */
 static uint64_t word_lock(_Atomic uint64_t *word)
 {
@@ -74,7 +69,7 @@ static int stale(struct cue_pool *pool, uint32_t index)
 
 int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
 {
-    _Atomic uint64_t *word = private_word(pool, index);
+    _Atomic uint64_t *word = lease_word(pool, index);
     uint64_t value = word_lock(word), count = (value & COUNT_MASK) >> COUNT_SHIFT;
     int status = 0;
     if (count == 0) {
@@ -98,7 +93,7 @@ int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64
 
 bool lease_pin(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
 {
-    _Atomic uint64_t *word = private_word(pool, index);
+    _Atomic uint64_t *word = lease_word(pool, index);
     uint64_t value = word_lock(word), count = (value & COUNT_MASK) >> COUNT_SHIFT;
     bool fits = count == 0 || (count < COUNT_MAX && value >> REC_GENERATION_SHIFT == generation);
     if (count == 0) {
@@ -115,7 +110,7 @@ bool lease_pin(struct cue_pool *pool, struct record *rec, uint32_t index, uint64
 
 int lease_more(struct cue_pool *pool, uint32_t index, uint64_t generation)
 {
-    _Atomic uint64_t *word = private_word(pool, index);
+    _Atomic uint64_t *word = lease_word(pool, index);
     uint64_t value = word_lock(word), count = (value & COUNT_MASK) >> COUNT_SHIFT;
     bool held = count > 0 && count < COUNT_MAX && value >> REC_GENERATION_SHIFT == generation;
     word_unlock(word, held ? value + COUNT_ONE : value);
@@ -124,7 +119,7 @@ int lease_more(struct cue_pool *pool, uint32_t index, uint64_t generation)
 
 bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation)
 {
-    _Atomic uint64_t *word = private_word(pool, index);
+    _Atomic uint64_t *word = lease_word(pool, index);
     uint64_t value = word_lock(word), count = (value & COUNT_MASK) >> COUNT_SHIFT;
     if (count == 0 || value >> REC_GENERATION_SHIFT != generation) { /* an alias that was released twice: not ours any more */
         word_unlock(word, value);
@@ -148,7 +143,7 @@ bool lease_remains(struct cue_pool *pool, const struct record *rec, uint32_t ind
 {
     if (!(atomic_load_explicit(&rec->lease[pool->lease_word], acquire) & pool->lease_bit))
         return false;
-    _Atomic uint64_t *word = private_word(pool, index);
+    _Atomic uint64_t *word = lease_word(pool, index);
     uint64_t value = word_lock(word);
     bool counts = (value & COUNT_MASK) != 0 && !(value & REMAINS);
     word_unlock(word, counts ? value | REMAINS : value);

@@ -130,6 +130,10 @@ bool slabs_dissolve_empty(struct cue_pool *pool);      /* unowned slabs without 
 void slab_hint(struct cue_pool *pool, uint32_t slab, uint32_t word, uint64_t bits); /* recovery: these are free, perhaps nobody knows */
 
 /* ---- lease.c ---- */
+static inline _Atomic uint64_t *lease_word(const struct cue_pool *pool, uint32_t index) /* private: how often this process has it leased */
+{
+    return &pool->leases[index & INDEX_R2 ? pool->granules + (index & ~INDEX_R2) : index];
+}
 int lease_more(struct cue_pool *pool, uint32_t index, uint64_t generation); /* one more of a lease that this process holds; CUE_ESTALE */
 uint64_t lease_table_bytes(const struct cue_pool *pool);
 void party_bits_clear(struct cue_pool *pool, struct record *rec, uint32_t index, unsigned slot);

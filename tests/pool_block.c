@@ -210,6 +210,97 @@ Test(block, many_keys_are_found_in_all_levels_of_the_directory)
     cr_assert(eq(u64, live_blocks(), 0));
 }
 
+enum { SOME = 1000, ASKED = 2 * SOME };
+
+static void publish_some(uint64_t ids[SOME], bool backwards)
+{
+    for (uint64_t i = 0; i < SOME; i++) {
+        uint64_t n = backwards ? SOME - 1 - i : i;
+        cue_block b;
+        cue_block_info info;
+        CUE_MUST(cue_block_alloc(pool, 64, &(cue_block_opts){ .type = WEIGHTS, .id = n + 1, .flags = CUE_KEEP }, &b));
+        *(uint64_t *)b.data = n;
+        CUE_MUST(cue_block_stat(&b, &info));
+        ids[n] = info.id;
+        CUE_MUST(cue_block_release(&b));
+    }
+}
+
+/* Half of them are there. Whatever a look-up guessed about where the blocks are, it finds what is there now. */
+static void find_all_at_a_time(const uint64_t made[SOME])
+{
+    static cue_key keys[ASKED];
+    static cue_block found[ASKED];
+    static uint64_t ids[ASKED];
+    for (uint64_t i = 0; i < ASKED; i++)
+        keys[i] = (cue_key){ .type = WEIGHTS, .id = i + 1 };
+    cr_assert(eq(i64, cue_block_find_many(pool, keys, ASKED, NULL, NULL), SOME));
+    cr_assert(eq(i64, cue_block_find_many(pool, keys, ASKED, found, ids), SOME));
+    for (uint64_t i = 0; i < ASKED; i++) {
+        cr_assert(eq(u64, ids[i], i < SOME ? made[i] : 0));
+        cr_assert(eq(u64, found[i].data ? *(uint64_t *)found[i].data : i, i));
+        cr_assert(eq(int, found[i].data != NULL, i < SOME));
+        CUE_MUST(cue_block_release(&found[i]));
+    }
+    for (uint64_t i = 0; i < SOME; i++) {
+        CUE_MUST(cue_block_find(pool, keys[i], CUE_NOW, &found[i]));
+        cr_assert(eq(u64, *(uint64_t *)found[i].data, i));
+        CUE_MUST(cue_block_free(&found[i]));
+    }
+    cr_assert(eq(i64, cue_block_find_many(pool, keys, ASKED, found, NULL), 0));
+}
+
+Test(block, many_are_found_at_a_time_wherever_they_are)
+{
+    static uint64_t ids[SOME];
+    for (int round = 0; round < 4; round++) {
+        publish_some(ids, round % 2);
+        find_all_at_a_time(ids);
+    }
+    cr_assert(eq(u64, live_blocks(), 0));
+}
+
+Test(block, keys_of_every_kind_are_found_at_a_time)
+{
+    cue_block made[3], found[5];
+    cue_block_info info;
+    uint64_t ids[5];
+    CUE_MUST(cue_block_alloc(pool, 10, &(cue_block_opts){ .name = "ten", .flags = CUE_KEEP }, &made[0]));
+    CUE_MUST(cue_block_alloc(pool, 5000, &(cue_block_opts){ .type = WEIGHTS, .id = 1, .flags = CUE_KEEP }, &made[1]));
+    CUE_MUST(cue_block_alloc(pool, 20, &(cue_block_opts){ .type = WEIGHTS, .id = 2 }, &made[2])); /* reserved, not published */
+    CUE_MUST(cue_block_stat(&made[1], &info));
+    cue_key keys[5] = { { .name = "ten" }, { .type = WEIGHTS, .id = 1 }, { .type = WEIGHTS, .id = 2 }, { .id = info.id }, { .id = UINT64_MAX } };
+    cr_assert(eq(i64, cue_block_find_many(pool, keys, 5, found, ids), 3));
+    cr_assert(eq(sz, found[0].size, 10));
+    cr_assert(eq(sz, found[1].size, 5000));
+    cr_assert(eq(ptr, found[1].data, found[3].data));
+    cr_assert(eq(u64, ids[1], info.id));
+    cr_assert(eq(u64, ids[3], info.id));
+    cr_assert(eq(int, found[2].data || found[4].data || ids[2] || ids[4], 0));
+    for (int i = 0; i < 5; i++)
+        CUE_MUST(cue_block_release(&found[i]));
+    for (int i = 0; i < 3; i++)
+        CUE_MUST(cue_block_free(&made[i]));
+}
+
+Test(block, a_key_that_is_none_finds_nothing_and_leaves_no_view)
+{
+    cue_block made, found[40];
+    uint64_t ids[40];
+    cue_key keys[40];
+    CUE_MUST(cue_block_alloc(pool, 10, &(cue_block_opts){ .name = "ten", .flags = CUE_KEEP }, &made));
+    for (int i = 0; i < 40; i++)
+        keys[i] = (cue_key){ .name = "ten" };
+    keys[39] = (cue_key){ .name = "no name" };
+    cr_assert(eq(i64, cue_block_find_many(pool, keys, 40, found, ids), CUE_EINVAL));
+    for (int i = 0; i < 40; i++)
+        cr_assert(eq(int, found[i].data || found[i].priv[0] || ids[i], 0));
+    CUE_MUST(cue_block_free(&made));
+    cr_assert(eq(u64, live_blocks(), 0)); /* no lease of ours keeps it */
+    cr_assert(eq(i64, cue_block_find_many(pool, NULL, 1, found, ids), CUE_EINVAL));
+    cr_assert(eq(i64, cue_block_find_many(pool, NULL, 0, NULL, NULL), 0));
+}
+
 Test(block, a_view_keeps_its_bytes_when_the_block_is_freed)
 {
     cue_block made, view, part;

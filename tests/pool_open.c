@@ -375,6 +375,10 @@ Test(pool, an_observer_looks_and_takes_nothing)
     cr_assert(eq(int, cue_block_find(observer, (cue_key){ .name = "n" }, CUE_NOW, NULL), 0));
     cr_assert(eq(int, cue_block_find(observer, (cue_key){ .name = "m" }, CUE_MS(1), NULL), CUE_ENOENT));
     cr_assert(eq(int, cue_block_find(observer, (cue_key){ .name = "n" }, CUE_NOW, &view), CUE_EPERM));
+    uint64_t id;
+    cr_assert(eq(i64, cue_block_find_many(observer, &(cue_key){ .name = "n" }, 1, NULL, &id), 1));
+    cr_assert(eq(u64, id, row.id));
+    cr_assert(eq(i64, cue_block_find_many(observer, &(cue_key){ .name = "n" }, 1, &view, &id), CUE_EPERM));
     cr_assert(eq(int, cue_block_alloc(observer, 1, NULL, &view), CUE_EPERM));
     cr_assert(eq(int, cue_pool_check(observer, false, print_fault, NULL), 0));
     cr_assert(eq(int, cue_pool_check(observer, true, print_fault, NULL), CUE_EPERM));
