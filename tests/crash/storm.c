@@ -321,6 +321,24 @@ static void take_stock(cue_pool *pool)
     cue_pool_check(pool, false, storm_fault, NULL);
 }
 
+/* A line a minute: how many so far, and whether they go on coming. */
+struct progress {
+    int64_t begin, last;
+    unsigned kills;
+};
+
+static void progress_tell(struct progress *progress, unsigned kills)
+{
+    int64_t now = clock_ns(), since = now - progress->last;
+    if (since < 60 * INT64_C(1000000000))
+        return;
+    printf("    storm: %lld min, %u kills, %.0f a second in the last minute\n", (long long)((now - progress->begin) / 60000000000), kills,
+           (kills - progress->kills) * 1e9 / (double)since);
+    fflush(stdout);
+    progress->last = now;
+    progress->kills = kills;
+}
+
 int storm(double seconds)
 {
     char name[48];
@@ -333,7 +351,8 @@ int storm(double seconds)
     CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = SIZE, .flags = CUE_PERSIST }, &pool));
     CUE_MUST(cue_block_alloc(pool, sizeof(struct shared), &(cue_block_opts){ .name = "counts", .flags = CUE_KEEP | CUE_ZERO }, &counts));
     struct shared *shared = counts.data;
-    int64_t end = clock_ns() + (int64_t)(seconds * 1e9);
+    struct progress progress = { clock_ns(), clock_ns(), 0 };
+    int64_t end = progress.begin + (int64_t)(seconds * 1e9);
     for (unsigned i = 0; i < WORKERS; i++)
         start_worker(i, name);
     while (good && clock_ns() < end) {
@@ -350,6 +369,7 @@ int storm(double seconds)
         }
         good = kill_worker(i);
         kills++;
+        progress_tell(&progress, kills);
         if (kills % ROUND == 0 || !good) {
             for (unsigned k = 0; k < WORKERS; k++)
                 if (k != i)
@@ -372,8 +392,8 @@ int storm(double seconds)
     uint64_t messages = atomic_load(&shared->messages), operations = atomic_load(&shared->operations);
     uint64_t reaped = atomic_load(&pool->header->reaped);
     good = good && storm_faults == 0 && kills && stops && messages && reaped && operations;
-    printf("%s storm of %.0f s: %u kills, %u stops, %llu messages, %llu other operations, %llu parties reaped, %u times taken stock\n",
-           good ? "ok  " : "FAIL", seconds, kills, stops, (unsigned long long)messages, (unsigned long long)operations,
+    printf("%s storm of %.0f s: %u kills (%.0f an hour), %u stops, %llu messages, %llu other operations, %llu parties reaped, %u times taken stock\n",
+           good ? "ok  " : "FAIL", seconds, kills, kills * 3600.0 / seconds, stops, (unsigned long long)messages, (unsigned long long)operations,
            (unsigned long long)reaped, rounds);
     cue_pool_destroy(pool);
     return good ? 0 : 1;
