@@ -37,10 +37,12 @@ struct op {
     uint64_t max_allocations;               /* that it may hold */
     bool alone;                             /* the driver is no party of the pool while the victim runs */
     bool full;                              /* the pool is full: nobody can work on in it */
+    bool threads;                           /* the victim has threads that are not stepped, so its way is not the same each time */
     void (*setup)(struct stage *stage);     /* driver, before the victim starts */
     void (*prepare)(struct victim *me);     /* victim, before the first mark; it has the pool open unless `alone` */
     void (*between)(struct stage *stage);   /* driver, while the victim stands at the first mark */
     void (*act)(struct victim *me);         /* victim: what is cut */
+    void (*at_end)(struct stage *stage);    /* driver, while the victim, which was held and let go, stands at the second mark */
     void (*meanwhile)(struct stage *stage); /* driver, right after the cut, before anybody cleans up: what must hold even then */
     /* driver, after the victim's end and its recovery. Did it take effect? 0, 1; -1: no word on that. Gives back what the driver
      * holds and what belongs to the pool. */
@@ -60,6 +62,9 @@ bool filled(const cue_block *b, unsigned seed);
 
 /* Runs `prepare` of the operation in a process of its own and kills that: leaves a dead party. */
 void leave_dead(struct stage *stage, const char *op_name);
+
+/* ops_nng.c: the other end of a socket lane, as a process: `role` on the lane named `name`, with the pool `own`. */
+int nng_peer(const char *role, const char *name, const char *own);
 
 /* storm.c */
 int storm(double seconds);

@@ -1,6 +1,6 @@
 /* All that is cut. */
 #include "crash.h"
 
-extern const struct op ops_pool[], ops_budget[], ops_channel[], ops_actor[], ops_ask[], ops_ring[], ops_topic[], ops_shut[];
+extern const struct op ops_pool[], ops_budget[], ops_channel[], ops_actor[], ops_ask[], ops_ring[], ops_topic[], ops_shut[], ops_nng[];
 
-const struct op *const op_tables[] = { ops_pool, ops_budget, ops_channel, ops_actor, ops_ask, ops_ring, ops_topic, ops_shut, NULL };
+const struct op *const op_tables[] = { ops_pool, ops_budget, ops_channel, ops_actor, ops_ask, ops_ring, ops_topic, ops_shut, ops_nng, NULL };
