@@ -42,6 +42,9 @@ static const struct lane_kind *const kinds[] = {
     [CUE_MAILBOX] = &mailbox_kind, [CUE_QUEUE] = &queue_kind, [CUE_STREAM] = &stream_kind, [CUE_TOPIC] = &topic_kind
 };
 
+/* Whoever takes lanes from the static library takes their recovery along, which registers itself. */
+static const struct recovery_hooks *const recovery __attribute__((used)) = &lane_recovery_hooks;
+
 const struct lane_kind *lane_kind_of(uint32_t kind)
 {
     return kind < sizeof kinds / sizeof *kinds ? kinds[kind] : NULL;

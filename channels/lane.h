@@ -60,6 +60,7 @@ struct lane_kind {
 };
 
 extern const struct lane_kind mailbox_kind, queue_kind, stream_kind, topic_kind;
+extern const struct recovery_hooks lane_recovery_hooks; /* lane_recovery.c */
 /* The kind of a lane; NULL: none that is built in. */
 const struct lane_kind *lane_kind_of(uint32_t kind);
 

@@ -233,5 +233,10 @@ static void given_up(struct cue_pool *pool)
     pool_each_record(pool, give_up, NULL);
 }
 
-/* Known to the pool layer by name. */
 const struct recovery_hooks lane_recovery_hooks = { linked, party_died, party_swept, given_up, topic_record_finishing, topic_record_stuck };
+
+/* Before main, and before other constructors that may open pools: whoever recovers knows how. */
+__attribute__((constructor(101))) static void register_recovery(void)
+{
+    recovery_register(&lane_recovery_hooks);
+}

@@ -19,6 +19,7 @@ target_link_options(cuelight PRIVATE "LINKER:--version-script=${PROJECT_SOURCE_D
 if(NOT CUE_SANITIZE) # a sanitizer's symbols come from the program
     target_link_options(cuelight PRIVATE "LINKER:-z,defs")
 endif()
+target_link_options(cuelight_static INTERFACE "LINKER:--undefined=lane_recovery_hooks") # also a program without lanes recovers those of others
 foreach(library IN ITEMS cuelight cuelight_static)
     target_link_libraries(${library} PRIVATE $<BUILD_INTERFACE:cue_flags> ${links} Threads::Threads)
     target_include_directories(${library} PUBLIC

@@ -111,8 +111,10 @@ void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uin
     /* pairs with: lease_take (my write, then your word) */
     if (atomic_load_explicit(&rec->lease[0], seq_cst) | atomic_load_explicit(&rec->lease[1], seq_cst))
         return;
+    if (topic && !recovery_hooks)
+        return; /* its last subscriber, or whoever sweeps up after it, does it */
     if (topic)
-        lane_recovery_hooks.finishing(pool, rec, index, generation);
+        recovery_hooks->finishing(pool, rec, index, generation);
     state = atomic_load_explicit(&rec->state, acquire);
     while (rec_state(state) == REC_DOOMED && rec_generation(state) == generation && (state & REC_TOPIC) == topic)
         if (cas(&rec->state, &state, rec_word(REC_FREE, 0, generation + 1))) { /* !! exactly one wins */

@@ -75,9 +75,9 @@ static void check_views(struct cue_pool *pool, struct record *rec, uint32_t inde
 {
     bool unseen = !atomic_load_explicit(&rec->lease[0], seq_cst) && !atomic_load_explicit(&rec->lease[1], seq_cst);
     bool granted = state & REC_TOPIC && (atomic_load_explicit(rec_grants(rec, 0), seq_cst) | atomic_load_explicit(rec_grants(rec, 64), seq_cst));
-    bool writes = !(pool->flags & CUE_READ_ONLY);
-    if (rec_state(state) == REC_DOOMED && granted && unseen && writes && lane_recovery_hooks.stuck(pool, rec, index) && STILL(rec, state) &&
-        lane_recovery_hooks.stuck(pool, rec, index))
+    bool writes = !(pool->flags & CUE_READ_ONLY) && (recovery_hooks || !(state & REC_TOPIC));
+    if (rec_state(state) == REC_DOOMED && granted && unseen && writes && recovery_hooks->stuck(pool, rec, index) && STILL(rec, state) &&
+        recovery_hooks->stuck(pool, rec, index))
         fault(check, "record %x: posted to a subscriber who does not have it", index);
     if (rec_state(state) == REC_DOOMED && unseen && !granted && writes) {
         block_finish(pool, rec, index, rec_generation(state)); /* its last viewer is just about to do the same */
@@ -174,6 +174,8 @@ int cue_pool_check(cue_pool *pool, bool repair, void (*line)(void *arg, const ch
         pool_reap(pool);
         recovery_rebuild_hints(pool);
     }
+    if (repair && !recovery_able(pool))
+        fault(&check, "pool %s holds lanes or messages, and this program has nothing of the library's channels: it leaves the dead to others", pool->name);
     for (unsigned s = 0; s < pool->max_parties; s++)
         if (party_dead(pool, s, UINT32_MAX))
             fault(&check, "party %u (pid %d, %.63s) is dead and not cleaned up after", s + 1, party_pid(atomic_load_explicit(&pool->parties[s].word, relaxed)), pool->parties[s].label);

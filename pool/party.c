@@ -132,7 +132,7 @@ static bool reap(struct cue_pool *pool, unsigned slot)
     uint64_t word = atomic_load_explicit(&pool->parties[slot].word, acquire);
     if (life_hold(pool->fd, LOCK_REAP(slot), &lock))
         return false; /* somebody is at it */
-    bool dead = party_dead(pool, slot, party_epoch(word));
+    bool dead = party_dead(pool, slot, party_epoch(word)) && recovery_able(pool);
     if (dead) {
         recovery_sweep(pool, slot, party_epoch(word));
         recovery_rebuild_hints(pool);

@@ -584,8 +584,8 @@ static int drop_owned(struct cue_pool *pool, struct record *rec, uint32_t index,
 static void pool_settle(struct cue_pool *pool)
 {
     int64_t leases = 0;
-    if (!(pool->flags & CUE_READ_ONLY))
-        lane_recovery_hooks.given_up(pool);
+    if (!(pool->flags & CUE_READ_ONLY) && recovery_hooks)
+        recovery_hooks->given_up(pool);
     atomic_store_explicit(&pool->counted, true, seq_cst); /* views that begin now count themselves */
     if (!(pool->flags & CUE_READ_ONLY)) {
         pool_each_record(pool, drop_owned, NULL);

@@ -296,10 +296,11 @@ unsigned pool_reap(struct cue_pool *pool);
 /* Frees what party `slot` owned, once it is dead or when it is us and leaving. */
 void recovery_sweep(struct cue_pool *pool, unsigned slot, uint32_t epoch);
 
-/* How the channels layer takes part in recovery. It is above this one, which knows only this name; as a reference, so that a
- * program that is linked with the static library never goes without it. `linked`: a record SENT by a dead party: is it linked
- * in its lane (keep it) or not (free it)? `party_died`: called once a sweep, first, for what others wait for: receivers and
- * full lanes of the dead party are woken. */
+/* How the channels layer, which is above this one, takes part in recovery: it registers these when the library is loaded, before
+ * any pool is open. A program that was linked with the pool alone (from the static library, by hand) has none; then a pool that holds
+ * anything of the layers above is left to those who know: its dead are not swept here (recovery_able), and what is on its way stays.
+ * `linked`: a record SENT by a dead party: is it linked in its lane (keep it) or not (free it)? `party_died`: called once a sweep,
+ * first, for what others wait for: receivers and full lanes of the dead party are woken. */
 struct recovery_hooks {
     bool (*linked)(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
     void (*party_died)(struct cue_pool *pool, unsigned slot, uint32_t epoch);
@@ -310,12 +311,15 @@ struct recovery_hooks {
     void (*finishing)(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
     bool (*stuck)(struct cue_pool *pool, struct record *rec, uint32_t index);
 };
-extern const struct recovery_hooks lane_recovery_hooks; /* channels/lane_recovery.c */
+void recovery_register(const struct recovery_hooks *hooks); /* channels/lane_recovery.c */
+extern const struct recovery_hooks *recovery_hooks;         /* NULL: nobody has registered */
+/* Could this process sweep up after any party of the pool? If not, others must. */
+bool recovery_able(struct cue_pool *pool);
 /* Is this SENT record on its way through a lane that stays? Also if nobody can say. */
 bool recovery_linked(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
 
 /* Types of blocks that are the library's own. */
-enum { POOL_TYPE_SYSTEM = 0x7fff0000, POOL_TYPE_LANE = 0x7fff1000, POOL_TYPE_ACTOR = 0x7fff1001, POOL_TYPE_SUBSCRIPTION = 0x7fff1002 };
+enum { POOL_TYPE_SYSTEM = 0x7fff0000, POOL_TYPE_LANE = 0x7fff1000, POOL_TYPE_ACTOR = 0x7fff1001, POOL_TYPE_SUBSCRIPTION = 0x7fff1003 };
 
 /* ---- deaths, told at once (watch.c) ---- */
 /* One thread a process, started by the first call, sees pidfds of parties and calls back (on that thread, never two at a

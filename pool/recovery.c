@@ -15,15 +15,43 @@
  * reaper alone: all who sleep look for themselves once a watch period.
  *
  * The same sweep serves a party that leaves: then it only finds what the process still owned.
+ *
+ * What is SENT, POSTED, or of a type of the layers above is theirs to judge: they have registered how. Without them a process sweeps up only
+ * in pools that hold nothing such. It looks once the party is dead: what a dead party sent or made shows in records by then, and what the
+ * living make meanwhile has nothing of the dead. Its own things it gives back in any pool: it has sent nothing.
  */
 #include "pool_private.h"
 
 #include <stdio.h>
 #include <string.h>
 
+const struct recovery_hooks *recovery_hooks;
+
+void recovery_register(const struct recovery_hooks *hooks)
+{
+    recovery_hooks = hooks;
+}
+
+/* Of the layers above: a lane or what belongs to one, a message, or anything on its way. */
+static int is_beyond(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
+{
+    (void)pool, (void)index, (void)arg;
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    enum record_state is = rec_state(state);
+    if (is == REC_FREE || is == REC_SLAB || is == REC_TAIL)
+        return 0;
+    return is == REC_SENT || is == REC_POSTED || state & REC_TOPIC || atomic_load_explicit(&rec->type, relaxed) >= POOL_TYPE_SYSTEM ||
+           atomic_load_explicit(&rec->note, relaxed) & NOTE_MESSAGE; /* pairs with: the state word */
+}
+
+bool recovery_able(struct cue_pool *pool)
+{
+    return recovery_hooks || !pool_each_record(pool, is_beyond, NULL);
+}
+
 bool recovery_linked(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word)
 {
-    return pool->flags & CUE_READ_ONLY || lane_recovery_hooks.linked(pool, rec, index, word); /* to look takes a lease */
+    return pool->flags & CUE_READ_ONLY || !recovery_hooks || recovery_hooks->linked(pool, rec, index, word); /* to look takes a lease */
 }
 
 struct sweep {
@@ -92,10 +120,12 @@ void recovery_sweep(struct cue_pool *pool, unsigned slot, uint32_t epoch)
 {
     struct sweep sweep = { slot, epoch };
     events_forget(pool, slot);
-    lane_recovery_hooks.party_died(pool, slot, epoch);
+    if (recovery_hooks)
+        recovery_hooks->party_died(pool, slot, epoch);
     pool_each_record(pool, sweep_record, &sweep);
     sweep_owners(pool, &sweep);
-    lane_recovery_hooks.party_swept();
+    if (recovery_hooks)
+        recovery_hooks->party_swept();
 }
 
 /* ---- hints ---- */
