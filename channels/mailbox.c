@@ -450,6 +450,19 @@ static __attribute__((noinline)) void trim(struct mailbox_channel *ch)
         atomic_fetch_add_explicit(&box->dropped_old, dropped, relaxed); /* a count for people */
 }
 
+static uint64_t dropped(const struct mailbox *box)
+{
+    return atomic_load_explicit(&box->dropped_old, relaxed) + atomic_load_explicit(&box->dropped_new, relaxed); /* counts */
+}
+
+/* The message says how many were dropped since the one before. */
+static __attribute__((noinline)) void gap_say(struct mailbox_channel *ch, cue_msg *m)
+{
+    uint64_t now = dropped(ch->box), gap = now - ch->dropped;
+    m->gap = gap < UINT32_MAX ? (uint32_t)gap : UINT32_MAX;
+    ch->dropped = now;
+}
+
 int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
 {
     struct mailbox *box = ch->box;
@@ -464,8 +477,11 @@ int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
         }
         if (__builtin_expect(box->lane.full == CUE_DROP_OLD, 0))
             trim(ch);
-        if (ch->count && (status = take(ch, &out[got])) == 0)
+        if (ch->count && (status = take(ch, &out[got])) == 0) {
+            if (__builtin_expect(box->lane.full != CUE_FAIL, 0))
+                gap_say(ch, &out[got]);
             got++;
+        }
         if (ch->owed > step && got < n)
             advance(ch);
     }
@@ -768,6 +784,7 @@ static int receiver_claim(struct mailbox_channel *ch)
     ch->passed = mailbox_passed(box);
     ch->bytes = atomic_load_explicit(&box->received_bytes, relaxed);
     ch->copied = atomic_load_explicit(&box->received_copied, relaxed);
+    ch->dropped = dropped(box);
     return 0;
 }
 
@@ -883,7 +900,7 @@ static void mailbox_counts(struct cue_pool *pool, struct lane_head *head, cue_ch
     out->received = passed > old ? passed - old : 0;
     out->bytes = atomic_load_explicit(&box->received_bytes, relaxed);
     out->copied = atomic_load_explicit(&box->received_copied, relaxed);
-    out->dropped = old + atomic_load_explicit(&box->dropped_new, relaxed);
+    out->dropped = out->gaps = dropped(box);
     out->refused = atomic_load_explicit(&box->refused, relaxed);
     out->wakes = atomic_load_explicit(&box->wakes, relaxed);
 }

@@ -46,6 +46,7 @@ struct mailbox_channel {
     struct link *links;
     uint64_t mine;                  /* our word in box->lane.receiver */
     uint64_t passed, bytes, copied; /* as in box */
+    uint64_t dropped;               /* what we have told of in gaps */
     struct spin spin;
 };
 

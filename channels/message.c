@@ -29,7 +29,7 @@ static inline void message_clear(cue_msg *m)
     m->block.data = NULL;
     m->block.size = 0;
     m->block.priv[0] = m->block.priv[1] = m->block.priv[2] = 0;
-    m->redelivered = m->spare0 = 0;
+    m->redelivered = m->gap = 0;
     m->priv[0] = m->priv[1] = m->priv[2] = m->priv[3] = 0;
 }
 

@@ -109,6 +109,7 @@ static int message_of(struct events_channel *ch, cue_msg *out)
     out->type = types[ch->held.kind];
     out->tag = ch->cursor.at;
     out->key = ch->cursor.missed - ch->told;
+    out->gap = out->key < UINT32_MAX ? (uint32_t)out->key : UINT32_MAX;
     out->data = taken.data;
     out->size = size;
     ch->told = ch->cursor.missed;

@@ -39,6 +39,7 @@ struct ring_channel {
     /* what the lane says, once it was checked */
     uint32_t shift, depth, redeliver;
     bool enclose; /* every message goes in an envelope, see queue.c */
+    bool gaps;    /* a stream that drops: messages say what is missing before them */
     uint64_t mask, bytes;
     _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
     _Atomic uint32_t waiting;        /* threads that wait for room */
@@ -55,6 +56,8 @@ struct ring_channel {
     uint32_t posted[RING_BATCH];            /* stream: what goes into those between: indexes plus 1 */
     _Alignas(128) uint64_t recv_at;         /* stream: of the next receive */
     uint64_t emptied;                       /* stream: places before it are empty */
+    uint64_t dropped;                       /* stream with gaps: what we have told of, and */
+    uint32_t next;                          /* position, low half, of the message that follows if none is dropped */
 };
 
 static inline struct ring_channel *ring_of(cue_channel *ch)

@@ -174,6 +174,13 @@ static int claim_ends(struct ring_channel *ch, bool positions)
     return 0;
 }
 
+/* Where the next message to be taken is, or will be, of a ring that is worked as a queue. */
+static uint64_t next_message(struct ring_channel *ch)
+{
+    queue_nothing(ch); /* sets the hint right */
+    return atomic_load_explicit(&ch->ring->head, acquire);
+}
+
 static const struct ring_way stream_way, dropping_way;
 
 static int stream_open(const struct lane *lane, unsigned how, const cue_channel_opts *with, cue_channel **out)
@@ -188,6 +195,11 @@ static int stream_open(const struct lane *lane, unsigned how, const cue_channel_
     if (status) {
         ring_free(ch);
         return status;
+    }
+    if (how & CUE_RECV && lane->head->full != CUE_FAIL) {
+        ch->gaps = true;
+        ch->next = (uint32_t)(dropping ? next_message(ch) : ch->recv_at);
+        ch->dropped = atomic_load_explicit(&ch->ring->dropped_new, relaxed); /* a count */
     }
     *out = &ch->base;
     return 0;

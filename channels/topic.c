@@ -74,7 +74,8 @@ struct topic_channel {
     struct feed ring;
     cue_block block; /* of the ring: an owner */
     uint64_t word;   /* in the table */
-    uint64_t at, skipped, received, bytes, copied, peak;
+    uint64_t at, skipped, received, bytes, copied, peak; /* skipped: it stood in the ring and was taken out as old */
+    uint64_t gaps; /* what we have told of */
     struct feed_taken *past; /* from the history, leased: to be handed out first */
     struct remembered *twice;
     size_t npast, ntwice;
@@ -539,6 +540,14 @@ static void counts_show(struct topic_channel *ch)
     atomic_store_explicit(&shared->copied, ch->copied, relaxed);
 }
 
+/* The message says how many it did not get since the one before. */
+static __attribute__((noinline)) void gap_say(struct topic_channel *ch, cue_msg *m)
+{
+    uint64_t now = ch->skipped + atomic_load_explicit(&ch->ring.shared->missed, relaxed), gap = now - ch->gaps; /* a count */
+    m->gap = gap < UINT32_MAX ? (uint32_t)gap : UINT32_MAX;
+    ch->gaps = now;
+}
+
 static inline bool past_left(struct topic_channel *ch)
 {
     return __builtin_expect(atomic_load_explicit(&ch->pastat, relaxed) < ch->npast, 0); /* only who receives moves it */
@@ -568,8 +577,11 @@ static int take(struct topic_channel *ch, cue_msg *out, size_t n)
             continue;
         if (__builtin_expect(atomic_load_explicit(&ch->shut, seq_cst), 0)) /* pairs with: topic_shut */
             feed_end_slot(&ch->ring, ch->at - 1);
-        if ((status = view_message(ch, &taken, &out[got])) == 0)
+        if ((status = view_message(ch, &taken, &out[got])) == 0) {
+            if (__builtin_expect(ch->ring.full != CUE_FAIL, 0))
+                gap_say(ch, &out[got]);
             got++;
+        }
         if (ch->at - began > step && got < n) {
             feed_advance(&ch->ring, ch->at, false);
             began = ch->at;

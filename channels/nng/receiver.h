@@ -51,6 +51,7 @@ struct receiver {
     uint64_t number; /* of the message at `at` */
     uint32_t left;   /* messages in it */
     uint32_t unacknowledged;
+    uint64_t gap; /* messages that are missing before the next one of it */
     struct transfers transfers;
     struct {
         uint32_t pipe, count;

@@ -94,8 +94,9 @@ static int take_batch(struct receiver *r, const struct wire_head *head)
     int status = packet_from(r, head, &peer);
     if (!peer)
         return status;
-    if (head->number > peer->expected) {
-        count_add(&r->count.gaps, head->number - peer->expected);
+    r->gap = head->number > peer->expected ? head->number - peer->expected : 0;
+    if (r->gap) {
+        count_add(&r->count.gaps, r->gap);
         peer->expected = head->number;
     }
     r->from = peer;
@@ -289,6 +290,8 @@ static int take_item(struct receiver *r, const struct wire_item *item, cue_msg *
         cue_msg_release(out);
         return 0;
     }
+    out->gap = r->gap < UINT32_MAX ? (uint32_t)r->gap : UINT32_MAX;
+    r->gap = 0;
     count_add(&r->count.received, 1);
     count_add(&r->count.copied, item->nbytes);
     count_add(&r->count.bytes, item->nbytes + out->block.size);

@@ -42,6 +42,13 @@
  *   @blocks and @parties are read from a log of the last 512 events that all channels of a pool share: whoever falls further behind has
  *   missed some. There `key` counts those missed right before this message, `tag` numbers the events. Nobody pays for the log while nobody reads it.
  *
+ * GAPS. Where nothing is dropped nothing is missing: an shm lane with full=fail (the default) has no gaps by construction, since a message is
+ *   sent by taking the next place in it, and places are taken in order; only what a killed receiver had in hand may lack, and `redeliver`
+ *   gives that out again. With drop-old and drop-new a receiver sees what it missed: `gap` of a message says how many were dropped before it
+ *   since the last one (with drop-new: as far as noticed when it is handed out), cue_channel_stat's `gaps` how many in all: of the lane,
+ *   of a topic for this subscriber, of a socket in the numbers of its senders. The receivers of a queue share what is sent, so there only
+ *   the lane's number makes sense.
+ *
  * DEATH. Whoever is killed, at any instruction, blocks nobody. What was reported as sent through shm:// is received, except
  * what a killed receiver had already taken out; what was not sent is freed. The receiver's place is free the moment its
  * process is dead: the next one opens the channel and goes on with the oldest message that was not taken.
@@ -152,7 +159,7 @@ typedef struct cue_msg {
     cue_block *move;  /* sending: goes along, and is empty after success; untouched on failure. Received: NULL */
     cue_block block;  /* received: what came along, or empty. cue_move() keeps it beyond cue_msg_release. Sending: ignored */
     uint32_t redelivered; /* received, of a queue with `redeliver`: how many receivers have died with it in hand */
-    uint32_t spare0;
+    uint32_t gap; /* received: so many messages right before this one were dropped, see GAPS. On queues 0 */
     uint64_t priv[4]; /* the library's; zero or ignored when sending */
 } cue_msg;
 
@@ -180,7 +187,7 @@ typedef struct cue_channel_info {
     uint64_t resent;   /* sockets: messages that were sent again on a new connection */
     uint64_t returned; /* sockets: blocks that were taken back from a connection, and freed. Queues with redeliver: messages that a dead
                           receiver had in hand and that wait to be given out again, or have been */
-    uint64_t gaps;     /* sockets: messages that a sender numbered and that never came */
+    uint64_t gaps;     /* messages that were reported as sent and did not come, see GAPS */
     uint64_t redelivered; /* queues: messages that were given out again … */
     uint64_t dead;        /* … and those that were given out so often that they went to the lane `dead`, or were freed */
     uint64_t late;        /* answers to questions (cue_channel_ask) that came when nobody waited any more: freed */
