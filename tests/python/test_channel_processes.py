@@ -123,8 +123,8 @@ def test_ctrl_c_interrupts_recv_and_send(name, pool, child):
         url = f"shm://{sys.argv[1]}/lane"
         r, w = cue.open(url, "r", depth=1), cue.open(url, "w")
         for wait in (r.recv, lambda: [w.send(b"") for _ in range(10)], lambda: next(cue.open(url + "2", "r"))):
-            print("ready", flush=True)
             try:
+                print("ready", flush=True)
                 wait()
             except KeyboardInterrupt:
                 print("interrupted", flush=True)
@@ -133,11 +133,9 @@ def test_ctrl_c_interrupts_recv_and_send(name, pool, child):
     )
     for _ in range(3):
         assert other.line() == "ready"
-        time.sleep(0.1)
-        start = time.monotonic()
+        time.sleep(0.1)  # most likely it waits by now
         other.process.send_signal(signal.SIGINT)
         assert other.line() == "interrupted"
-        assert time.monotonic() - start < 1
     other.end()
 
 

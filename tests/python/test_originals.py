@@ -16,7 +16,8 @@ import pytest
 
 from cuelight import npio, npshm, shmutils
 
-HOME = Path(__file__).resolve().parents[2] / "build/originals"
+HERE = Path(__file__).resolve().parent
+HOME = HERE.parents[1] / "build/originals"
 PINNED = {"cdxcore": "cdxcore==0.1.96", "gridr": "gridr==0.7.0", "mpmetrics": "mpmetrics==0.1.0", "dragonhpc": "dragonhpc==0.15.0"}
 ABSENT: dict[str, str] = {}
 
@@ -131,6 +132,37 @@ def test_shmutils_and_gridr_exchange_arrays(name):
     theirs.load()
     assert theirs.array.tolist() == [2.0] * 5
     shmutils.SharedMemoryArray.clear_buffers([name + "-t"])
+
+
+RUN = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def seen(python, program, *args):
+    """What one of the programs seen_*.py prints."""
+    command = [str(python), "-W", "ignore", "-B", str(HERE / program), *map(str, args)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_programs_see_the_same_of_npio_and_npshm_as_with_cdxcore(name, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "ours").mkdir()
+    theirs = ask("cdxcore", RUN, HERE / "seen_npshm.py", "cdxcore.npio", "cdxcore.npshm", name, tmp_path / "theirs").splitlines()
+    ours = seen(sys.executable, "seen_npshm.py", "cuelight.npio", "cuelight.npshm", name, tmp_path / "ours")
+    assert ours == theirs
+    assert len(ours) > 170
+
+
+def test_programs_see_the_same_of_shmutils_as_with_gridr(name):
+    theirs = ask("gridr", RUN, HERE / "seen_shmutils.py", "gridr.scaling.shmutils", name).splitlines()
+    ours = seen(sys.executable, "seen_shmutils.py", "cuelight.shmutils", name)
+    assert ours == theirs
+    assert len(ours) > 75
 
 
 # What a program sees of managed memory, line by line; run with Dragon (without its runtime) and with ours.

@@ -155,6 +155,7 @@ cdef extern from "cuelight/channel.h" nogil:
         CUE_RECV, CUE_SEND
         CUE_MAILBOX, CUE_QUEUE, CUE_STREAM, CUE_TOPIC
         CUE_FAIL, CUE_DROP_NEW, CUE_DROP_OLD
+        CUE_DRAIN, CUE_DISCARD
         CUE_TYPE_SYSTEM, CUE_DOWN
 
     struct cue_channel_opts:
@@ -173,16 +174,18 @@ cdef extern from "cuelight/channel.h" nogil:
         size_t size
         cue_block *move
         cue_block block
-        uint32_t redelivered
+        uint32_t redelivered, gap
 
     struct cue_channel_info:
         uint32_t kind, depth, users, sleeping
         int32_t receiver
+        uint32_t shut
         uint64_t queued, peak, sent, received, bytes, copied, dropped, refused, wakes
         uint64_t batches, resent, returned, gaps, late, redelivered, dead
 
     int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
     int cue_channel_close(cue_channel *ch)
+    int cue_channel_shut(cue_channel *ch, unsigned how, cue_time wait)
     cue_pool *cue_channel_pool(cue_channel *ch)
     int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait)
     int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)

@@ -57,6 +57,7 @@ cdef Message new_message(cue_msg *m, PoolHandle handle):
     message.tag = m.tag
     message.key = m.key
     message.redelivered = m.redelivered
+    message.gap = m.gap
     message.sender = m.from_
     message.handle = handle
     if m.block.data != NULL:
@@ -98,8 +99,10 @@ cdef class Message:
         The sender's.
     redelivered : int
         Queues with ``redeliver``: how many receivers have died with it in hand.
+    gap : int
+        How many messages were dropped right before it, by ``full="drop-old"`` or ``"drop-new"``; not of queues.
     """
-    cdef readonly uint32_t type, redelivered
+    cdef readonly uint32_t type, redelivered, gap
     cdef readonly int status
     cdef readonly uint64_t tag, key
     cdef PoolHandle handle
@@ -287,6 +290,7 @@ cdef dict KIND_NAMES = {code: name for name, code in KINDS.items()}
 cdef dict FULL = {None: 0, "fail": CUE_FAIL, "drop-new": CUE_DROP_NEW, "drop-old": CUE_DROP_OLD}
 cdef dict ROLES = {None: 0, "listen": 1, "dial": 2}
 cdef dict HOW = {"r": CUE_RECV, "w": CUE_SEND, "rw": CUE_RECV | CUE_SEND}
+cdef dict ENDS = {"keep": 0, "drain": CUE_DRAIN, "discard": CUE_DISCARD}
 
 
 cdef object choice(dict names, object value, str what):
@@ -487,8 +491,8 @@ cdef class Channel:
             ``kind`` (str), ``depth``, ``users``, ``sleeping``, ``receiver`` (pid, 0: none), ``queued``, ``peak``, ``sent``,
             ``received``, ``dropped``, ``refused`` (sends that ended with `Full`), ``wakes``: counts; ``bytes`` of payload
             received, and ``copied``, those of them that were copied on their way. Sockets: ``batches`` (packets), ``resent``,
-            ``returned`` (blocks taken back from a connection and freed), ``gaps`` (messages that never came). ``late``:
-            answers that came when nobody waited any more. Queues: ``redelivered``, messages that were given out again, and
+            ``returned`` (blocks taken back from a connection and freed). ``gaps``: messages that were sent and never came.
+            ``shut``: 1 after `drain` or `discard` by a receiver. ``late``: answers that came when nobody waited any more. Queues: ``redelivered``, messages that were given out again, and
             ``dead``, those that were given out too often.
         """
         cdef cue_channel_info info
@@ -496,7 +500,7 @@ cdef class Channel:
         check(cue_channel_stat(self.get(), &info))
         return {
             "kind": KIND_NAMES.get(info.kind), "depth": info.depth, "users": info.users, "sleeping": info.sleeping,
-            "receiver": info.receiver, "queued": info.queued, "peak": info.peak, "sent": info.sent,
+            "receiver": info.receiver, "shut": info.shut, "queued": info.queued, "peak": info.peak, "sent": info.sent,
             "received": info.received, "bytes": info.bytes, "copied": info.copied, "dropped": info.dropped,
             "refused": info.refused, "wakes": info.wakes, "batches": info.batches, "resent": info.resent,
             "returned": info.returned, "gaps": info.gaps, "late": info.late, "redelivered": info.redelivered, "dead": info.dead,
@@ -918,29 +922,127 @@ cdef class Channel:
             self.awaiting = awaiting_class()(self.fileno())
         return self.awaiting.future()
 
+    # -- the end --
+
+    def drain(self, timeout=0):
+        """A receiver: nothing more goes into the lane, what is in it comes out. A sender: waits until what it sent was taken.
+
+        A receiver's lane refuses all its senders with `Closed`, until somebody opens it to receive again; `recv` gives out what is there
+        and then raises `Closed`, so a loop over the channel ends. Of a topic it is this subscription that ends. A sender's end stays as
+        it is.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait until everything was taken, by other threads or processes; None: for ever, 0: not.
+
+        Returns
+        -------
+        bool
+            Whether everything was.
+
+        Raises
+        ------
+        NotSupported
+            A receiver's socket: close gives what was not handed out back to its senders.
+        Closed
+            Another thread has closed the channel.
+        """
+        cdef Wait wait
+        cdef int status
+        cdef int64_t ns = wait_of(timeout)
+        self.get()
+        self.users += 1
+        try:
+            wait_start(&wait, ns)
+            while True:
+                with nogil:
+                    status = cue_channel_shut(self.ch, CUE_DRAIN, wait.slice)
+                if status != CUE_ETIMEDOUT and status != CUE_EINTR:
+                    return check(status) == 0
+                if not wait_more(&wait):
+                    return False
+                self.get()
+        finally:
+            self.leave()
+
+    def discard(self):
+        """A receiver: nothing more goes into the lane, as after `drain`, and what is in it is freed, or goes to the lane ``dead`` of its queue.
+
+        Returns
+        -------
+        int
+            How many messages; ``stats()["dropped"]``, or ``["dead"]``, counts them.
+
+        Raises
+        ------
+        NotAllowed
+            A sender: what was sent is its receiver's. (A sender's socket: `close` will not linger.)
+        NotSupported
+            A receiver's socket.
+        Closed
+            Another thread has closed the channel.
+        """
+        cdef int status
+        cdef cue_time now
+        now.ns = 0
+        self.get()
+        self.users += 1
+        try:
+            with nogil:
+                status = cue_channel_shut(self.ch, CUE_DISCARD, now)
+            return check(status)
+        finally:
+            self.leave()
+
     def wake(self):
         """This process's present wait on the channel looks around, or else its next one: it goes on unless it is closed."""
         cue_channel_wake(self.get())
 
-    def close(self):
+    def close(self, how="keep", timeout=None):
         """Gives this end back. Threads that wait on it raise `Closed`. A second time does nothing.
 
         An shm lane stays while it holds messages or others have it open. Received messages stay valid.
 
+        Parameters
+        ----------
+        how : {"keep", "drain", "discard"}
+            What was sent and not received stays for the next receiver; or `drain` or `discard` comes first. (A receiver that
+            takes the rest itself: ``drain()``, receive until `Closed`, ``close()``.)
+        timeout : float, optional
+            Of ``drain``; None: for ever. It closes in any case.
+
         Raises
         ------
         Timeout
-            Sockets: not all was sent within ``linger``.
+            Not everything was taken in time. Sockets: not all was sent within ``linger``.
+        NotAllowed, NotSupported
+            As `drain` and `discard`; it is closed then, too.
         """
+        cdef unsigned end = choice(ENDS, how, "how")
+        drained = True
         if self.ch == NULL or self.closing:
             return
+        try:
+            if end == CUE_DRAIN:
+                drained = self.drain(timeout)
+            elif end == CUE_DISCARD:
+                self.discard()
+        finally:
+            self.let_go()
+        if not drained:
+            fail(CUE_ETIMEDOUT)
+
+    cdef int let_go(self) except -1:
+        if self.ch == NULL or self.closing:
+            return 0
         self.closing = True
         if self.awaiting is not None:
             self.awaiting.end()
         if self.users:
             cue_channel_wake(self.ch)  # the last of them finishes it
-        else:
-            check(self.finish())
+            return 0
+        return check(self.finish())
 
 
 cdef int freeze(object array) except -1:

@@ -52,9 +52,18 @@ class Segment:
 
     @classmethod
     def create(
-        cls, name: str, size: int, fill: Callable[[mmap.mmap], None] | None = None, *, replace: bool = False, mode: int = 0o600
+        cls,
+        name: str,
+        size: int,
+        fill: Callable[[mmap.mmap], None] | None = None,
+        *,
+        load: Callable[[int], None] | None = None,
+        replace: bool = False,
+        mode: int = 0o600,
     ) -> Segment:
         """Make `size` bytes of zeros, let `fill` write to them, and publish them as `name`.
+
+        `load` comes first and writes through the descriptor what can be written that way: such pages are not zeroed before.
 
         Raises
         ------
@@ -69,6 +78,8 @@ class Segment:
         fd = os.open(_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
         try:
             os.fchmod(fd, mode)
+            if load is not None:
+                load(fd)
             os.posix_fallocate(fd, 0, size)
             buf = mmap.mmap(fd, size)
             if fill is not None:
@@ -118,3 +129,9 @@ def _link(fd: int, path: str, name: str, replace: bool) -> None:
 def unlink(name: str) -> None:
     """Take the name of an object away. FileNotFoundError if there is none."""
     os.unlink(_path(name))
+
+
+def inode(name: str) -> tuple[int, int]:
+    """Tells the object of this name from others that had the name before. FileNotFoundError if there is none."""
+    found = os.stat(_path(name))
+    return found.st_dev, found.st_ino

@@ -7,6 +7,8 @@ another in an open file. uint8 has no code in the format.
 
 from __future__ import annotations
 
+import errno
+import io
 import math
 import os
 import struct
@@ -90,6 +92,8 @@ def _write_all(handle: BinaryIO, data: memoryview, name: Any) -> None:
     for start in range(0, len(data), _MAX_BLOCK):
         part = data[start : start + _MAX_BLOCK]
         written = handle.write(part)
+        if written is None and isinstance(handle, io.RawIOBase):  # it would have had to wait
+            written = 0
         if written is not None and written != len(part):
             raise OSError(f"file {name!r}: {written} of {len(part)} bytes were written")
 
@@ -127,11 +131,18 @@ def to_file(file: Any, array: np.ndarray, *, buffering: int = -1, cont_block_siz
             _write_all(handle, _bytes_of(np.ascontiguousarray(flat[start : start + step])), name)
 
 
-def read_dtype_and_shape(file: Any, buffering: int = -1) -> tuple[Any, tuple[int, ...]]:
-    """The dtype and the shape of the next array of a file; an open file stands behind the header then."""
+def read_dtype_and_shape(file: Any, buffering: int = -1) -> tuple[np.dtype, tuple[int, ...]]:
+    """The dtype and the shape of the next array of a file; an open file stands behind the header then.
+
+    Raises
+    ------
+    EOFError
+        The file is cut short.
+    ValueError
+        Its header makes no sense.
+    """
     with _opened(file, "rb", buffering) as (handle, name):
-        dtype, shape = _read_header(handle, name)
-        return dtype.type, shape
+        return _read_header(handle, name)
 
 
 def _fill(handle: BinaryIO, piece: np.ndarray, name: Any) -> None:
@@ -146,6 +157,27 @@ def _fill(handle: BinaryIO, piece: np.ndarray, name: Any) -> None:
         if not got:
             raise EOFError(f"file {name!r} ends within its data: {at} of {len(data)} bytes")
         at += got
+
+
+def _send(handle: Any, fd: int, start: int, size: int, name: Any) -> bool:
+    """Copies the next `size` bytes of a plain file to the offset `start` of another, within the kernel. False: cannot be done so."""
+    raw = handle if type(handle) is io.FileIO else getattr(handle, "raw", None)
+    if type(handle) not in (io.FileIO, io.BufferedReader, io.BufferedRandom) or type(raw) is not io.FileIO or not raw.seekable():
+        return False  # a pipe, or a file that unpacks or counts what it reads
+    try:
+        begin, at = handle.tell(), 0
+        os.lseek(fd, start, os.SEEK_SET)
+        while at < size:
+            sent = os.sendfile(fd, raw.fileno(), begin + at, min(size - at, _MAX_BLOCK))
+            if not sent:
+                raise EOFError(f"file {name!r} ends within its data: {at} of {size} bytes")
+            at += sent
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            return False
+        raise
+    handle.seek(begin + size)
+    return True
 
 
 def _read_data(handle: BinaryIO, array: np.ndarray, name: Any, cont_block_size_mb: int | None) -> None:
@@ -219,3 +251,12 @@ def from_file(
         file, np.empty, validate_dtype=validate_dtype, validate_shape=validate_shape, read_only=read_only, buffering=buffering,
         cont_block_size_mb=cont_block_size_mb,
     )  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # cdxcore's documentation says ``from cdxcore.npio import create_shared_array, ...``
+    from . import npshm
+
+    if name in npshm.__all__:
+        return getattr(npshm, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

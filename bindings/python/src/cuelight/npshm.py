@@ -4,24 +4,27 @@ Change ``from cdxcore.npshm import ...`` to ``from cuelight.npshm import ...``. 
 of `cuelight.npio`, zeros up to a multiple of 64 bytes, the data in C order; programs with either module share them.
 
 A segment stays until `delete_shared_array`, whoever ends: nothing registers with the resource tracker. It gets its name only when
-it is complete, so nobody attaches to an array that is half read from a file. Collecting the array unmaps it and never unlinks.
+it is complete, so nobody attaches to an array that is half read from a file. Collecting the array unmaps it, and unlinks only if
+`unlink=True` asked for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import mmap
 import operator
 import os
 import struct
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from . import npio
-from ._segment import Segment, unlink
+from ._segment import Segment, inode, unlink
 
 __all__ = ["attach_shared_array", "create_shared_array", "delete_shared_array", "is_shared_array", "read_shared_array"]
 
@@ -39,8 +42,10 @@ def _shape(shape: Iterable[int]) -> tuple[int, ...]:
     return dims
 
 
-def _make(name: str, dims: tuple[int, ...], dtype: np.dtype, fill: Any, force: bool) -> np.ndarray:
-    """A new segment; `fill` is called with the array before anybody can find it."""
+def _make(
+    name: str, dims: tuple[int, ...], dtype: np.dtype, fill: Any = None, force: bool = False, load: Any = None
+) -> np.ndarray:
+    """A new segment. Before anybody can find it, `load` is called with descriptor, offset and bytes, then `fill` with the array."""
     header, start = npio._header(dtype, dims), _data_at(dtype, len(dims))
     size = start + math.prod(dims) * dtype.itemsize
     arrays: list[np.ndarray] = []
@@ -51,8 +56,29 @@ def _make(name: str, dims: tuple[int, ...], dtype: np.dtype, fill: Any, force: b
         if fill is not None:
             fill(arrays[0])
 
-    Segment.create(name, size, write, replace=force)
+    Segment.create(name, size, write, load=load and (lambda fd: load(fd, start, size - start)), replace=force)
     return arrays[0]
+
+
+def _no_tracker(track: bool | None) -> None:
+    if track:
+        raise ValueError("there is no tracker that deletes shared arrays: use delete_shared_array, or unlink=True")
+
+
+def _unlink_with(array: np.ndarray, name: str) -> None:
+    """Takes the name away with this array, unless it leads to another segment by then. A forked child leaves it alone."""
+    try:
+        made, process = inode(name), os.getpid()
+    except OSError:  # somebody else was quicker
+        return
+
+    def end() -> None:
+        if os.getpid() == process:
+            with contextlib.suppress(OSError):
+                if inode(name) == made:
+                    unlink(name)
+
+    weakref.finalize(array, end)
 
 
 def create_shared_array(
@@ -63,6 +89,8 @@ def create_shared_array(
     raise_on_error: bool = True,
     full: Any = None,
     force: bool = False,
+    track: bool | None = None,
+    unlink: bool = False,
     verbose: Any = None,
 ) -> np.ndarray | None:
     """Make a named shared array.
@@ -81,6 +109,12 @@ def create_shared_array(
         What to fill it with, before others can find it; zeros without.
     force : bool
         Take the place of a segment of that name; arrays on the old one live on, unchanged.
+    track : bool, optional
+        Only None and False: no tracker ever deletes a segment here.
+    unlink : bool
+        Take the name away when this array is collected, or at the end of this process. Views and other arrays on it live on.
+    verbose : object
+        Ignored: nothing is printed.
 
     Returns
     -------
@@ -92,21 +126,25 @@ def create_shared_array(
     FileExistsError
         The name is taken.
     ValueError
-        A dtype without code.
+        A dtype without code, or `track`.
     OSError
         A bad name, or no room.
     """
+    _no_tracker(track)
     dims, kind = _shape(shape), np.dtype(dtype)
 
     def fill(array: np.ndarray) -> None:
         array[...] = full
 
     try:
-        return _make(name, dims, kind, fill if full is not None else None, force)
+        array = _make(name, dims, kind, fill if full is not None else None, force)
     except FileExistsError:
         if raise_on_error:
             raise
         return None
+    if unlink:
+        _unlink_with(array, name)
+    return array
 
 
 # what a sound header begins with -> dtype, where the data begin, and how to read the shape
@@ -142,6 +180,8 @@ def attach_shared_array(
     validate_dtype: Any = None,
     raise_on_error: bool = True,
     read_only: bool = False,
+    track: bool | None = None,
+    unlink: bool = False,
     verbose: Any = None,
 ) -> np.ndarray | None:
     """Attach to a named shared array.
@@ -156,6 +196,8 @@ def attach_shared_array(
         False: None if there is none of this name. A mismatch is an error in any case.
     read_only : bool
         Map it without permission to write.
+    track, unlink, verbose
+        As for `create_shared_array`.
 
     Raises
     ------
@@ -166,6 +208,7 @@ def attach_shared_array(
     TypeError
         The segment is shorter than its header says.
     """
+    _no_tracker(track)
     try:
         segment = Segment.attach(name, read_only=read_only)
     except FileNotFoundError:
@@ -177,18 +220,20 @@ def attach_shared_array(
         raise ValueError(f"shared array {name!r} has shape {dims}, not {validate_shape}")
     if validate_dtype is not None and dtype != validate_dtype:
         raise ValueError(f"shared array {name!r} has dtype {dtype}, not {validate_dtype}")
-    return np.ndarray(dims, dtype=dtype, buffer=segment.buf, offset=_data_at(dtype, len(dims)))
+    array = np.ndarray(dims, dtype=dtype, buffer=segment.buf, offset=_data_at(dtype, len(dims)))
+    if unlink:
+        _unlink_with(array, name)
+    return array
 
 
 def _file_geometry(file: Any, buffering: int) -> tuple[np.dtype, tuple[int, ...]]:
     """Of the next array of a file; an open file stays where it is."""
     if isinstance(file, (str, os.PathLike)):
-        kind, dims = npio.read_dtype_and_shape(file, buffering)
-    else:
-        at = file.tell()
-        kind, dims = npio.read_dtype_and_shape(file)
-        file.seek(at)
-    return np.dtype(kind), dims
+        return npio.read_dtype_and_shape(file, buffering)
+    at = file.tell()
+    geometry = npio.read_dtype_and_shape(file)
+    file.seek(at)
+    return geometry
 
 
 def read_shared_array(
@@ -202,6 +247,8 @@ def read_shared_array(
     buffering: int = -1,
     read_only: bool = False,
     return_status: bool = False,
+    track: bool | None = None,
+    unlink: bool = False,
     verbose: Any = None,
 ) -> Any:
     """Read an array that `cuelight.npio.to_file` wrote straight into a new shared array, or attach to one that is there.
@@ -216,6 +263,8 @@ def read_shared_array(
         Return ``(array, attached)``.
     raise_on_error : bool
         False: None if the file does not exist, or the name is taken and may not be.
+    track, unlink, verbose
+        As for `create_shared_array`.
 
     Raises
     ------
@@ -226,12 +275,15 @@ def read_shared_array(
     EOFError
         The file is cut short; nothing is left of the array then.
     """
+    _no_tracker(track)
     try:
         array, attached = _read_or_attach(file, name, validate_shape, validate_dtype, accept_existing, buffering, read_only)
     except (FileNotFoundError, FileExistsError):
         if raise_on_error:
             raise
         return (None, False) if return_status else None
+    if unlink:
+        _unlink_with(array, name)
     return (array, attached) if return_status else array
 
 
@@ -250,16 +302,8 @@ def _read_or_attach(
             if array is not None:
                 return array, True
 
-        def fill(array: np.ndarray) -> None:
-            try:
-                npio.read_into(file, array, buffering=buffering)
-            except OSError as error:
-                if error.errno is None:  # another geometry than asked
-                    raise ValueError(str(error)) from None
-                raise
-
         try:
-            array = _make(name, _shape(dims), dtype, fill, False)
+            array = _read(file, name, _shape(dims), dtype, buffering)
         except FileExistsError:
             if not accept_existing:
                 raise
@@ -267,6 +311,33 @@ def _read_or_attach(
         if read_only:
             array.flags.writeable = False
         return array, False
+
+
+def _read(file: Any, name: str, dims: tuple[int, ...], dtype: np.dtype, buffering: int) -> np.ndarray:
+    """A new shared array of what comes next in the file. FileExistsError leaves an open file where it was."""
+    with npio._opened(file, "rb", buffering) as (handle, label):
+        at = None
+        with contextlib.suppress(OSError, AttributeError):  # a pipe
+            at = handle.tell()
+        found, shape = npio._read_header(handle, label)
+        if (found, shape) != (dtype, dims):
+            raise ValueError(f"file {label!r} has dtype {found} and shape {shape}, not {dtype} and {dims}")
+        sent = False
+
+        def load(fd: int, start: int, size: int) -> None:
+            nonlocal sent
+            sent = npio._send(handle, fd, start, size, label)
+
+        def fill(array: np.ndarray) -> None:
+            if not sent:
+                npio._read_data(handle, array, label, None)
+
+        try:
+            return _make(name, dims, dtype, fill, load=load)
+        except FileExistsError:
+            if at is not None:
+                handle.seek(at)
+            raise
 
 
 def delete_shared_array(name: str, raise_on_error: bool = True, *, verbose: Any = None) -> bool:
@@ -282,9 +353,9 @@ def delete_shared_array(name: str, raise_on_error: bool = True, *, verbose: Any 
     return True
 
 
-def is_shared_array(array: Any) -> bool:
+def is_shared_array(x: Any) -> bool:
     """Whether the memory of this array, or of what it is a view of, is a mapping of shared memory."""
-    base = array
+    base = x
     while base is not None:
         if isinstance(base, mmap.mmap):
             return True

@@ -48,7 +48,7 @@ else:
             1: the warning points at the caller.
         """
 
-        def __init__(self, message: str, /, *, category: type[Warning] | None = DeprecationWarning, stacklevel: int = 1) -> None:
+        def __init__(self, message: str, *, category: type[Warning] | None = DeprecationWarning, stacklevel: int = 1) -> None:
             if not isinstance(message, str):
                 raise TypeError(f"Expected an object of type str for 'message', not {type(message).__name__!r}")
             self.message, self.category, self.stacklevel = message, category, stacklevel
@@ -57,15 +57,13 @@ else:
             warnings.warn(self.message, category=self.category, stacklevel=self.stacklevel + 2)
 
         def __call__(self, what: Any, /) -> Any:
+            if not callable(what):
+                raise TypeError(f"@deprecated must be applied to a class or callable, not {what!r}")
             if self.category is None:
                 what.__deprecated__ = self.message
                 return what
             if isinstance(what, type):
                 return self._mark_class(what)
-            if not callable(what):
-                raise TypeError(
-                    f"@deprecated decorator with non-None category must be applied to a class or callable, not {what!r}"
-                )
 
             @functools.wraps(what)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -81,8 +79,7 @@ else:
 
             @functools.wraps(plain)
             def __init__(instance: Any, *args: Any, **kwargs: Any) -> None:
-                if type(instance) is what:
-                    self._warn()
+                self._warn()
                 plain(instance, *args, **kwargs)
 
             what.__init__ = __init__  # type: ignore[misc]
