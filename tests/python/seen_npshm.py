@@ -147,7 +147,7 @@ show(
     "delete",
     lambda: (npshm.delete_shared_array(spaced), npshm.delete_shared_array(spaced), npshm.delete_shared_array(spaced, False)),
 )
-old = old = npshm.create_shared_array(name, (2, 3), "i4", full=7)
+old = npshm.create_shared_array(name, (2, 3), "i4", full=7)
 show("exists", lambda: npshm.create_shared_array(name, (2, 3), "i4"))
 show("exists quiet", lambda: npshm.create_shared_array(name, (2, 3), "i4", raise_on_error=False))
 for kw in (
@@ -166,7 +166,7 @@ for kw in (
     show(f"attach {kw}", lambda: npshm.attach_shared_array(name, **kw))
 new = forced(name, (4,), "i4", 1)
 show("forced", lambda: (old.tolist(), npshm.attach_shared_array(name).tolist()))
-del old, new
+old = new = None
 gc.collect()
 show("stays", lambda: npshm.attach_shared_array(name))
 npshm.delete_shared_array(name)

@@ -1,6 +1,7 @@
 """cuelight.npio: the file format, and what it refuses."""
 
 import io
+import os
 import struct
 
 import numpy as np
@@ -99,3 +100,132 @@ def test_target_may_make_the_array_and_read_only_is_kept(tmp_path):
     assert array is made[0]
     assert not array.flags.writeable
     assert npio.read_dtype_and_shape(name) == (np.int64, (10,))
+
+
+class Sink:
+    """A file that counts what it is given and looks at nothing."""
+
+    def __init__(self, most=1 << 62):
+        self.sizes, self.most = [], most
+
+    def write(self, data):
+        self.sizes.append(len(data))
+        return min(len(data), self.most)
+
+
+def test_writes_are_of_at_most_0x7ffff000_bytes():
+    sink = Sink()
+    npio.to_file(sink, np.zeros(0x7FFFF000 + 10, np.bool_))  # nobody touches it
+    assert sink.sizes == [16, 0x7FFFF000, 10]
+
+
+@pytest.mark.parametrize("most", [0, 15, 17, 79])
+def test_a_short_write_is_an_oserror(most):
+    with pytest.raises(OSError, match="bytes were written"):
+        npio.to_file(Sink(most), np.zeros(10))
+
+
+def test_a_write_that_would_have_to_wait_is_an_oserror():
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with open(reads, "rb"), open(writes, "wb", buffering=0) as file, pytest.raises(OSError, match="bytes were written"):
+        for _ in range(10):
+            npio.to_file(file, np.zeros(100_000))
+
+
+class Dribble:
+    """A file that gives a few bytes at a time, and knows no readinto."""
+
+    def __init__(self, data):
+        self.file = io.BytesIO(data)
+
+    def read(self, size):
+        return self.file.read(min(size, 7))
+
+
+def test_short_reads_go_on():
+    data = written(np.arange(100)).getvalue()
+    assert npio.from_file(Dribble(data)).tolist() == list(range(100))
+    with pytest.raises(EOFError, match="data"):
+        npio.from_file(Dribble(data[:-1]))
+
+
+def test_the_tables_that_others_import():
+    names = "bool int8 int16 int32 int64 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 datetime64 timedelta64"
+    assert {name: int(code) for name, code in npio._DTYPE_TO_CODE.items()} == {n: i for i, n in enumerate(names.split())}
+    assert {type(code) for code in npio._DTYPE_TO_CODE.values()} == {np.int8}
+    assert {code: np.dtype(kind).name for code, kind in npio._CODE_TO_DTYPE.items()} == dict(enumerate(names.split()))
+
+
+def test_an_open_file_stands_behind_what_was_read(tmp_path):
+    with open(tmp_path / "a", "w+b") as file:
+        npio.to_file(file, np.arange(3))
+        npio.to_file(file, np.ones((2, 2), np.int16))
+        file.seek(0)
+        assert npio.read_dtype_and_shape(file) == (np.dtype(np.int64), (3,))
+        assert file.tell() == 16
+        assert isinstance(npio.read_dtype_and_shape(str(tmp_path / "a"))[0], np.dtype)
+        file.seek(0)
+        assert npio.from_file(file).tolist() == [0, 1, 2]
+        assert npio.from_file(file, buffering=0).sum() == 4
+
+
+def test_errors_name_the_file(tmp_path):
+    name = str(tmp_path / "some name")
+    npio.to_file(name, np.arange(10), buffering=0)
+    whole = (tmp_path / "some name").read_bytes()
+    for call in (
+        lambda: npio.from_file(name, validate_shape=(3,)),
+        lambda: npio.from_file(name, validate_dtype="f8"),
+        lambda: npio.read_into(name, np.zeros(3, np.int64)),
+        lambda: npio.read_from_file(name, np.zeros(10)),
+    ):
+        with pytest.raises(OSError, match="some name"):
+            call()
+    for text, error in ((whole[:90], EOFError), (whole[:5], EOFError), (b"\xff" * 16, ValueError)):
+        (tmp_path / "some name").write_bytes(text)
+        with pytest.raises(error, match="some name"):
+            npio.from_file(name)
+    with pytest.raises(FileNotFoundError, match="no such"):
+        npio.from_file(str(tmp_path / "no such"))
+
+
+def test_a_function_as_target_gets_shape_and_dtype_by_name():
+    seen = {}
+
+    def target(**given):
+        seen.update(given)
+        return np.zeros(**given)
+
+    assert npio.read_from_file(written(np.ones((2, 3), np.float32)), target).sum() == 6
+    assert seen == {"shape": (2, 3), "dtype": np.dtype(np.float32)}
+    with pytest.raises(OSError, match="shape"):
+        npio.read_from_file(written(np.ones(3)), lambda shape, dtype: np.zeros(4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    st.permutations(range(3)),
+    st.sampled_from([np.int8, np.complex64]),
+    st.booleans(),
+)
+def test_any_order_of_axes_is_written_and_read_in_c_order(shape, axes, dtype, backwards):
+    array = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
+    array = array.transpose([axis for axis in axes if axis < array.ndim])
+    array = array[::-1] if backwards and array.ndim > 1 else array
+    back = npio.from_file(written(array, cont_block_size_mb=1))
+    assert np.array_equal(back, array)
+    target = np.zeros_like(array)  # in the same order of axes
+    assert npio.read_into(written(array, cont_block_size_mb=1), target, cont_block_size_mb=1) is target
+    assert np.array_equal(target, array)
+
+
+def test_the_names_of_npshm_are_here_too_as_the_documentation_says():
+    from cuelight import npshm
+    from cuelight.npio import attach_shared_array, create_shared_array, read_shared_array
+
+    assert (attach_shared_array, create_shared_array) == (npshm.attach_shared_array, npshm.create_shared_array)
+    assert read_shared_array is npshm.read_shared_array
+    with pytest.raises(AttributeError, match="no attribute"):
+        npio.nothing  # noqa: B018

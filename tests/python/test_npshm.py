@@ -2,14 +2,22 @@
 
 import asyncio
 import gc
+import gzip
 import inspect
+import io
+import itertools
+import multiprocessing
 import os
 import pickle
+import re
+import shutil
+import struct
 import subprocess
 import sys
 import textwrap
 import uuid
 import warnings
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -27,6 +35,10 @@ def name():
 
 def python(code, *args):
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *args], capture_output=True, text=True, timeout=60)
+
+
+def set_one(name, i):
+    npshm.attach_shared_array(name)[i] = i + 1
 
 
 class TestArrays:
@@ -123,6 +135,112 @@ class TestArrays:
         assert len(os.listdir("/proc/self/fd")) == descriptors
         assert os.path.exists(f"/dev/shm/{name}")
 
+    def test_what_lies_in_the_segment(self, name):
+        npshm.create_shared_array(name, (2, 3), np.int32, full=[[1, 2, 3], [4, 5, 6]])
+        with open(f"/dev/shm/{name}", "rb") as file:
+            content = file.read()
+        file = io.BytesIO()
+        npio.to_file(file, np.zeros((2, 3), np.int32))
+        assert content[:24] == file.getvalue()[:24]
+        assert content[24:64] == bytes(40)
+        assert content[64:] == struct.pack("=6i", 1, 2, 3, 4, 5, 6)
+        npshm.create_shared_array(name, (1,) * 8, np.int8, force=True)
+        assert os.stat(f"/dev/shm/{name}").st_size == 128 + 1  # a header of 72 bytes
+
+    @pytest.mark.parametrize("end", [" a b", "é", "日本", "-" * 200, "%s", "\n", "."])
+    def test_any_name_of_a_file(self, name, end):
+        npshm.create_shared_array("/" + name + end, (2,), "i8", full=4)
+        try:
+            assert os.path.exists(f"/dev/shm/{name}{end}")
+            assert npshm.attach_shared_array(name + end).tolist() == [4, 4]
+        finally:
+            assert npshm.delete_shared_array(name + end) is True
+        assert not os.path.exists(f"/dev/shm/{name}{end}")
+
+    def test_delete_says_whether_the_name_is_free(self, name):
+        old = npshm.create_shared_array(name, (2,), "i8", full=4)
+        assert [npshm.delete_shared_array(name) for _ in range(2)] == [True, True]
+        assert npshm.create_shared_array(name, (2,), "i8").sum() == 0
+        assert old.sum() == 8
+        assert npshm.delete_shared_array("a/b", False) is False
+        with pytest.raises(OSError, match="name"):
+            npshm.delete_shared_array("a/b")
+
+    @pytest.mark.parametrize("dtype", [np.float64, "f8", "float64", float, np.dtype("f8"), "=f8"])
+    def test_the_dtype_may_be_given_in_any_way(self, name, dtype):
+        npshm.create_shared_array(name, (2,), dtype)
+        assert npshm.attach_shared_array(name, validate_dtype=dtype).dtype == np.float64
+
+    def test_the_options_of_newer_releases(self, name):
+        array = npshm.create_shared_array(name, (2,), "i8", full=1, track=False, unlink=True)
+        view, other = array[:1], npshm.attach_shared_array(name)
+        del array
+        gc.collect()
+        assert os.path.exists(f"/dev/shm/{name}")
+        del view
+        gc.collect()
+        assert not os.path.exists(f"/dev/shm/{name}")
+        assert other.sum() == 2
+        npshm.create_shared_array(name, (2,), "i8")
+        array = npshm.attach_shared_array(name, unlink=True)
+        newer = npshm.create_shared_array(name, (2,), "i8", force=True)
+        del array
+        gc.collect()
+        assert os.path.exists(f"/dev/shm/{name}"), "the name leads to another by now"
+        del newer
+        for call in (npshm.create_shared_array, npshm.attach_shared_array):
+            with pytest.raises(ValueError, match="tracker"):
+                call(*(name, (1,), "i8")[: 3 if call is npshm.create_shared_array else 1], track=True)
+
+    def test_unlink_at_the_end_of_the_process_but_not_of_its_children(self, name):
+        ran = python(
+            """
+            import os, sys
+            from cuelight import npshm
+            a = npshm.create_shared_array(sys.argv[1], (4,), "i8", full=3, unlink=True)
+            if os.fork() == 0:
+                sys.exit()  # runs what is to be run at an end
+            os.wait()
+            print(os.path.exists("/dev/shm/" + sys.argv[1]))
+            """,
+            name,
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "True\n", "")
+        assert not os.path.exists(f"/dev/shm/{name}")
+
+    def test_nothing_is_printed(self, name, capfd, tmp_path):
+        npshm.create_shared_array(name, (2,), "i8")
+        npshm.attach_shared_array(name)
+        npshm.delete_shared_array(name)
+        npio.to_file(str(tmp_path / "a"), np.ones(3))
+        npshm.read_shared_array(str(tmp_path / "a"), name)
+        gc.collect()
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    def test_children_of_every_kind(self, name, method):
+        array = npshm.create_shared_array(name, (3,), "i8")
+        context = multiprocessing.get_context(method)
+        children = [context.Process(target=set_one, args=(name, i)) for i in range(3)]
+        for one in children:
+            one.start()
+        for one in children:
+            one.join()
+        assert [one.exitcode for one in children] == [0] * 3
+        assert array.tolist() == [1, 2, 3]
+        assert os.path.exists(f"/dev/shm/{name}")
+
+    def test_collected_in_every_order(self, name):
+        for order in itertools.permutations(range(4)):
+            made = npshm.create_shared_array(name, (100,), "i8", full=2)
+            parts = [made, npshm.attach_shared_array(name), made[3:50], memoryview(npshm.attach_shared_array(name, read_only=True))]
+            del made
+            npshm.delete_shared_array(name)
+            for i in order:
+                assert all(sum(part) % 2 == 0 for part in parts if part is not None)
+                parts[i] = None
+                gc.collect(0)
+
     def test_no_room_is_an_error_and_leaves_nothing(self, name):
         with pytest.raises(OSError, match=r"space|large|memory"):
             npshm.create_shared_array(name, (1 << 50,), "i8")
@@ -164,6 +282,85 @@ class TestFiles:
             npshm.read_shared_array(file, name)
         assert npshm.attach_shared_array(name, raise_on_error=False) is None
 
+    def test_it_has_no_name_until_it_is_complete(self, name, file):
+        class Watched(io.BytesIO):
+            there = []  # noqa: RUF012
+
+            def readinto(self, data):
+                self.there.append(os.path.exists(f"/dev/shm/{name}"))
+                return super().readinto(data[:10])
+
+        with open(file, "rb") as plain:
+            content = plain.read()
+        assert npshm.read_shared_array(Watched(content), name).sum() == 66
+        assert Watched.there == [False] * 10
+        assert os.path.exists(f"/dev/shm/{name}")
+
+    def test_who_is_killed_while_it_reads_leaves_nothing(self, name, file):
+        code = f"""
+        import io, os, sys
+        from cuelight import npshm
+        class Deadly(io.BytesIO):
+            def readinto(self, data):
+                super().readinto(data[:10])
+                os.kill(os.getpid(), 9)
+        npshm.read_shared_array(Deadly(open({file!r}, "rb").read()), sys.argv[1])
+        """
+        assert python(code, name).returncode == -9
+        assert not os.path.exists(f"/dev/shm/{name}")
+        assert npshm.read_shared_array(file, name, return_status=True)[1] is False
+
+    def test_of_two_that_read_at_once_one_attaches(self, name, file):
+        class Late(io.BytesIO):
+            def readinto(self, data):
+                if not os.path.exists(f"/dev/shm/{name}"):
+                    npshm.read_shared_array(file, name)[0] = 9  # somebody else was quicker
+                return super().readinto(data)
+
+        with open(file, "rb") as plain:
+            late = Late(plain.read())
+        array, attached = npshm.read_shared_array(late, name, return_status=True)
+        assert (attached, array[0, 0], array.sum()) == (True, 9, 66 - 6 + 4 * 9)
+        npshm.delete_shared_array(name)
+        late.seek(0)
+        with pytest.raises(FileExistsError):
+            npshm.read_shared_array(late, name, accept_existing=False)
+        assert late.tell() == 0
+
+    @pytest.mark.parametrize("kind", ["plain", "unbuffered", "gzip", "memory", "pipe", "in the middle"])
+    def test_every_kind_of_file(self, name, file, kind, tmp_path):
+        with open(file, "rb") as plain:
+            content = plain.read()
+        if kind == "gzip":
+            with gzip.open(tmp_path / "packed", "wb") as packed:
+                packed.write(content)
+            opened = gzip.open(tmp_path / "packed", "rb")  # noqa: SIM115
+        elif kind == "memory":
+            opened = io.BytesIO(content)
+        elif kind == "pipe":
+            reads, writes = os.pipe()
+            os.write(writes, content)
+            os.close(writes)
+            opened = open(reads, "rb")  # noqa: SIM115
+        else:
+            (tmp_path / "more").write_bytes((content if kind == "in the middle" else b"") + content + b"rest")
+            opened = open(tmp_path / "more", "rb", buffering=0 if kind == "unbuffered" else -1)  # noqa: SIM115
+            if kind == "in the middle":
+                npio.from_file(opened)
+        with opened:
+            known = {"validate_shape": (3, 4), "validate_dtype": np.float64}
+            array = npshm.read_shared_array(opened, name, **known)
+            assert array.tolist() == np.arange(12.0).reshape(3, 4).tolist()
+            assert npshm.attach_shared_array(name, **known).sum() == 66
+            assert opened.read() == (b"rest" if kind in ("plain", "unbuffered", "in the middle") else b"")
+
+    @pytest.mark.parametrize("size", [0, 1, 511, 512, 1 << 20, (1 << 20) + 3])
+    def test_every_byte_arrives(self, name, tmp_path, size):
+        array = np.random.default_rng(size).integers(-100, 100, size, np.int8)
+        npio.to_file(str(tmp_path / "a"), array)
+        assert np.array_equal(npshm.read_shared_array(str(tmp_path / "a"), name), array)
+        assert os.stat(f"/dev/shm/{name}").st_size == 64 + size
+
     def test_an_absent_file(self, name):
         with pytest.raises(FileNotFoundError):
             npshm.read_shared_array("/not/there", name)
@@ -174,6 +371,12 @@ def sma(*args, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return shmutils.SharedMemoryArray(*args, **kwargs)
+
+
+def set_part(one, i):
+    if one.array is None:  # unpickled
+        one.load()
+    one.array[i] = i + 1
 
 
 class TestSharedMemoryArray:
@@ -231,6 +434,82 @@ class TestSharedMemoryArray:
         shmutils.SharedMemoryArray.clear_buffers(register)
         with pytest.raises(TypeError):
             shmutils.SharedMemoryArray.build_sma_name()
+
+    def test_names(self):
+        prefix = shmutils.SharedMemoryArray.build_sma_name("my_prefix")
+        unique_form = r"[0-9a-f]{{8}}-[0-9a-f]{{4}}-4[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+        form = rf"(\d+)-{{}}-(\d{{{{6}}}})-(\d{{{{4}}}})-(\d{{{{4}}}})-({unique_form})"
+        counter, *when, unique = re.fullmatch(form.format("my_prefix"), prefix).groups()
+        assert abs((datetime.now() - datetime.strptime("".join(when), "%Y%m%d%H%M%S")).total_seconds()) < 3600
+        again = shmutils.SharedMemoryArray.build_sma_name(None)
+        assert re.fullmatch(form.format(""), again)
+        assert int(again.split("-")[0]) == int(counter) + 1 == shmutils.SharedMemoryArray.COUNTER
+        assert unique not in again
+
+        class Own(shmutils.SharedMemoryArray):
+            pass
+
+        Own.build_sma_name("x")
+        assert (int(counter) + 2, int(counter) + 1) == (Own.COUNTER, shmutils.SharedMemoryArray.COUNTER)
+
+    @pytest.mark.parametrize("shape", [5, (5,), [2, 3], (), (1, 2, 3)])
+    @pytest.mark.parametrize("dtype", ["u1", "f8", "M8[ns]", "i4,f8", ">i4", "S3"])
+    def test_every_shape_and_dtype(self, name, shape, dtype):
+        one = sma(shape, dtype, name, (slice(0, 1),))
+        assert one.create() is None
+        assert one.array.shape == np.zeros(shape).shape, "the slice is not applied"
+        assert one.array.tobytes() == bytes(one.array.nbytes)
+        assert os.stat(f"/dev/shm/{name}").st_size == one.array.nbytes == one.smh.size
+        assert one.close() is None
+
+    @pytest.mark.parametrize("shape", [(-1,), (-1, -1), (0,), (2, 0), (2.5,), None, "ab"])
+    def test_no_shape_and_nothing_left(self, name, shape):
+        with pytest.raises((ValueError, TypeError)):
+            sma(shape, "f4", name).create()
+        assert not os.path.exists(f"/dev/shm/{name}")
+
+    def test_wrap_replaces_what_is_given_itself(self, name):
+        one = sma((3,), "i8", name)
+        one.create()
+        inside = shmutils.SharedMemoryArray.clone(one)
+
+        @shmutils.shmarray_wrap
+        def kinds(*args, **kwargs):
+            "A text."
+            return [type(a).__name__ for a in (*args, *kwargs.values())]
+
+        assert kinds(one, [inside], 5, a=inside) == ["ndarray", "list", "int", "ndarray"]
+        assert kinds.__doc__ == "A text."
+        assert (one.smh, inside.smh) == (None, None), "one that was open is closed too"
+
+    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    def test_children_of_every_kind(self, name, method):
+        one = sma((3,), "i8", name)
+        one.create()  # also open it is an argument
+        context = multiprocessing.get_context(method)
+        children = [context.Process(target=set_part, args=(one, i)) for i in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert [child.exitcode for child in children] == [0] * 3
+        assert one.array.tolist() == [1, 2, 3]
+
+    def test_collected_in_every_order(self, name):
+        for order in itertools.permutations(range(4)):
+            one = sma((100,), "i8", name)
+            one.create()
+            two = shmutils.SharedMemoryArray.clone(one, array_slice=(slice(3, 9),))
+            two.load()
+            parts = [one, two, one.array[5:], two.array]
+            del one, two
+            shmutils.SharedMemoryArray.clear_buffers([name])
+            for i in order:
+                if i < 2:
+                    parts[i].close()
+                parts[i] = None
+                gc.collect(0)
+                assert all(part.sum() == 0 for part in parts[2:] if part is not None)
 
     def test_wrap_loads_and_always_closes(self, name):
         one = sma((3,), "i8", name)
@@ -299,6 +578,29 @@ class TestDeprecated:
         with pytest.warns(DeprecationWarning, match="old"):
             assert asyncio.run(later(4)) == 4
 
+    def test_subclasses_and_methods(self):
+        @shmutils.deprecated("old")
+        class Old:
+            def __init__(self, x=0):
+                self.x = x
+
+            @shmutils.deprecated("old method", stacklevel=1)
+            def method(self):
+                return self.x
+
+        class New(Old):
+            def __init__(self):
+                super().__init__(7)
+
+        assert Old.__deprecated__ == "old"
+        with pytest.warns(DeprecationWarning, match=r"^old$"):
+            one = Old(3)
+        with pytest.warns(DeprecationWarning, match="old method"):
+            assert one.method() == 3
+        if sys.version_info < (3, 13):  # warnings.deprecated warns of subclassing instead
+            with pytest.warns(DeprecationWarning, match=r"^old$"):
+                assert New().x == 7
+
     def test_without_a_category_nothing_is_said(self):
         @shmutils.deprecated("old", category=None)
         def plain():
@@ -314,3 +616,59 @@ class TestDeprecated:
             shmutils.deprecated(5)
         with pytest.raises(TypeError):
             shmutils.deprecated("old")(5)
+        if sys.version_info < (3, 13):
+            with pytest.raises(TypeError):
+                shmutils.deprecated("old", category=None)(5)
+
+
+@pytest.mark.seconds(60)
+def test_a_full_shm_folder_is_an_exception_never_a_signal(tmp_path):
+    """In a small /dev/shm of its own, where there is room for one array and not for the second."""
+    npio.to_file(str(tmp_path / "a"), np.ones(3 << 17))
+    code = """
+    import errno, os, sys, warnings
+    import numpy as np
+    warnings.simplefilter("ignore")
+    from cuelight import npshm, shmutils
+    kept = npshm.create_shared_array("first", (1 << 17,), "f8", full=1)
+    for call in (
+        lambda: npshm.create_shared_array("second", (3 << 17,), "f8"),
+        lambda: npshm.create_shared_array("first", (3 << 17,), "f8", force=True),
+        lambda: npshm.read_shared_array(sys.argv[1], "second"),
+        lambda: npshm.read_shared_array(open(sys.argv[1], "rb"), "second"),
+        lambda: npshm.read_shared_array(__import__("io").BytesIO(open(sys.argv[1], "rb").read()), "second"),
+        lambda: shmutils.SharedMemoryArray((3 << 17,), "f8", "second").create(),
+    ):
+        try:
+            call()
+        except OSError as error:
+            print(errno.errorcode[error.errno], os.listdir("/dev/shm"))
+    kept[:] = 2
+    npshm.create_shared_array("second", (1 << 17,), "f8")[:] = 3
+    print(npshm.attach_shared_array("first").sum() == 2 << 17)
+    """
+    if not shutil.which("unshare"):
+        pytest.skip("no unshare here")
+    mount = "mount -t tmpfs -o size=4m none /dev/shm"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small /dev/shm here")
+    ran = subprocess.run(
+        [
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            f'{mount} && exec "$@"',
+            "sh",
+            sys.executable,
+            "-c",
+            textwrap.dedent(code),
+            str(tmp_path / "a"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines() == ["ENOSPC ['first']"] * 6 + ["True"]

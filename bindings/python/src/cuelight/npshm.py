@@ -112,7 +112,7 @@ def create_shared_array(
     track : bool, optional
         Only None and False: no tracker ever deletes a segment here.
     unlink : bool
-        Take the name away when this array is collected, or at the end of this process. Views and other arrays on it live on.
+        Take the name away when this array and all views of it are gone, or at the end of this process. Other arrays on it live on.
     verbose : object
         Ignored: nothing is printed.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import sys
 import uuid
 import warnings
@@ -101,7 +102,7 @@ class SharedMemoryArray:
 
     Parameters
     ----------
-    shape : tuple of int
+    shape : tuple of int, or int
         Shape of the array. `()` is one element.
     dtype : numpy.dtype
         Any dtype without references to objects.
@@ -132,8 +133,9 @@ class SharedMemoryArray:
         dtype = np.dtype(self.dtype)
         if dtype.hasobject:
             raise ValueError(f"an array of {dtype} holds references: they mean nothing to another process")
-        size = dtype.itemsize * math.prod(self.shape)
-        if size <= 0:
+        dims = tuple(self.shape) if isinstance(self.shape, Iterable) else (self.shape,)
+        size = dtype.itemsize * math.prod(operator.index(n) for n in dims)
+        if size <= 0 or min(dims, default=1) < 0:
             raise ValueError("'size' must be a positive number different from zero")
         return size
 
