@@ -618,7 +618,7 @@ Test(actors, who_waits_for_room_hears_of_the_end)
     CUE_MUST(cue_tell(who, &(cue_msg){ .type = LAST }));
     pthread_create(&thread, NULL, sends_until_dead, ch);
     cue_channel_info info = { 0 };
-    for (int64_t until = test_now_ms() + test_ms(10000); info.queued < 2 && test_now_ms() < until; sched_yield())
+    for (int64_t until = test_now_ms() + test_ms(30000); info.queued < 2 && test_now_ms() < until; sched_yield())
         CUE_MUST(cue_channel_stat(ch, &info));
     cr_assert(eq(u64, info.queued, 2));
     sem_post(&gate);

@@ -113,7 +113,7 @@ static void kill_one(struct storm *storm, unsigned seed)
 {
     unsigned i = seed % CREW;
     struct member *m = &storm->crew[i];
-    int64_t until = test_now_ms() + test_ms(20000);
+    int64_t until = test_now_ms() + test_ms(60000);
     CUE_MUST(cue_exit(m->who, CUE_EKILLED));
     storm->kills++;
     while (m->alive && test_now_ms() < until)
@@ -132,7 +132,7 @@ static void watcher_replace(struct storm *storm, const char *pool)
 static uint64_t blocks_left(struct storm *storm)
 {
     cue_pool_info info = { .parties = 99 };
-    for (int64_t until = test_now_ms() + test_ms(10000); info.parties != 1 && test_now_ms() < until; sched_yield())
+    for (int64_t until = test_now_ms() + test_ms(30000); info.parties != 1 && test_now_ms() < until; sched_yield())
         CUE_MUST(cue_pool_stat(cue_system_pool(storm->sys), &info));
     cr_assert(eq(u64, info.parties, 1));
     return info.blocks;

@@ -319,7 +319,7 @@ static cue_ref ended(void)
     cue_ref who;
     CUE_MUST(cue_spawn(started(), &(cue_actor_spec){ .run = ignore }, &who));
     CUE_MUST(cue_exit(who, CUE_EKILLED));
-    int64_t end = test_now_ms() + test_ms(10000);
+    int64_t end = test_now_ms() + test_ms(30000);
     while (cue_tell(who, &(cue_msg){ .data = "x", .size = 1 }) != CUE_EDEAD && test_now_ms() < end)
         sched_yield();
     errno = EXDEV;

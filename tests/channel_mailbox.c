@@ -362,43 +362,6 @@ Test(mailbox, counts_add_up)
 
 /* ---- waiting ---- */
 
-struct waiting {
-    cue_channel *ch;
-    cue_time wait;
-    int result;
-    bool sends;
-    _Atomic int begun, ended;
-};
-
-static void *wait_in_thread(void *arg)
-{
-    struct waiting *w = arg;
-    cue_msg m;
-    int value = 5;
-    atomic_store(&w->begun, 1);
-    w->result = w->sends ? cue_channel_send(w->ch, CUE_MSG(1, value), w->wait) : cue_channel_recv(w->ch, &m, w->wait);
-    if (!w->sends)
-        cue_msg_release(&m);
-    atomic_store(&w->ended, 1);
-    return NULL;
-}
-
-static pthread_t wait_begin(struct waiting *w)
-{
-    pthread_t thread;
-    pthread_create(&thread, NULL, wait_in_thread, w);
-    while (!atomic_load(&w->begun))
-        sched_yield();
-    return thread;
-}
-
-/* Until the receiver of `ch` has announced that it sleeps; bounded. */
-static void until_sleeping(cue_channel *ch)
-{
-    for (int64_t end = test_now_ms() + test_ms(5000); !stat_of(ch).sleeping && test_now_ms() < end;)
-        sched_yield();
-}
-
 Test(mailbox, a_wait_that_ends_says_what_was_missing)
 {
     cue_msg m;
@@ -467,11 +430,9 @@ Test(mailbox, wake_is_sticky_and_ends_a_wait)
     struct waiting receiver = { .ch = in, .wait = CUE_SEC(20) };
     pthread_t thread = wait_begin(&receiver);
     until_sleeping(out);
-    int64_t since = test_now_ms();
     cue_channel_wake(in);
     pthread_join(thread, NULL);
     cr_assert(eq(int, receiver.result, CUE_EINTR));
-    cr_assert(lt(i64, test_now_ms() - since, test_ms(5000)));
     cr_assert(eq(int, send_int(out, 1), 0));
     struct waiting sender = { .ch = out, .wait = CUE_SEC(20), .sends = true };
     thread = wait_begin(&sender);
@@ -599,7 +560,7 @@ Test(mailbox, openers_and_last_closers_meet)
     lane("a?depth=10k");
     for (int i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, open_and_close, &failed[i]);
-    for (int64_t end = test_now_ms() + test_ms(20000); got < 900 && test_now_ms() < end;) {
+    for (int64_t end = test_now_ms() + test_ms(60000); got < 900 && test_now_ms() < end;) {
         cue_channel *ch;
         if (cue_channel_open(url, CUE_RECV, NULL, &ch))
             break;

@@ -272,41 +272,6 @@ Test(queue, a_damaged_place_is_an_error)
 
 /* ---- waiting, threads ---- */
 
-struct waiting {
-    cue_channel *ch;
-    cue_time wait;
-    int result;
-    bool sends;
-    _Atomic int begun;
-};
-
-static void *wait_in_thread(void *arg)
-{
-    struct waiting *w = arg;
-    cue_msg m;
-    int value = 5;
-    atomic_store(&w->begun, 1);
-    w->result = w->sends ? cue_channel_send(w->ch, CUE_MSG(1, value), w->wait) : cue_channel_recv(w->ch, &m, w->wait);
-    if (!w->sends)
-        cue_msg_release(&m);
-    return NULL;
-}
-
-static pthread_t wait_begin(struct waiting *w)
-{
-    pthread_t thread;
-    pthread_create(&thread, NULL, wait_in_thread, w);
-    while (!atomic_load(&w->begun))
-        sched_yield();
-    return thread;
-}
-
-static void until_sleeping(cue_channel *ch)
-{
-    for (int64_t end = test_now_ms() + test_ms(5000); !stat_of(ch).sleeping && test_now_ms() < end;)
-        sched_yield();
-}
-
 Test(queue, a_wait_that_ends_says_what_was_missing)
 {
     cue_msg m;

@@ -127,7 +127,7 @@ static void blocks_arrive(const char *scheme)
         cr_assert(ref.owner);
         cue_msg_release(&m);
     }
-    for (int i = 0; i < 10000 && stat_of(s).queued; i++)
+    for (int i = 0; i < 30000 && stat_of(s).queued; i++)
         poll(NULL, 0, 1);
     cue_channel_info out = stat_of(s), in = stat_of(r);
     cr_assert(eq(u64, in.received, SIZES));
@@ -211,7 +211,7 @@ Test(nng_far, a_message_larger_than_the_lane_is_refused_or_counted)
     CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(20)));
     cr_assert(eq(u64, m.tag, 2));
     cue_msg_release(&m);
-    for (int i = 0; i < 10000 && stat_of(s).queued; i++)
+    for (int i = 0; i < 30000 && stat_of(s).queued; i++)
         poll(NULL, 0, 1);
     cr_assert(eq(u64, stat_of(s).dropped, 1));
     cr_assert(eq(u64, stat_of(s).returned, 1));

@@ -348,7 +348,7 @@ static struct wire_head hear_back(void)
 {
     nng_msg *m = NULL;
     struct wire_head head;
-    for (int64_t end = test_now_ms() + test_ms(10000); nng_recvmsg(back_sock, &m, NNG_FLAG_NONBLOCK) && test_now_ms() < end;) {
+    for (int64_t end = test_now_ms() + test_ms(30000); nng_recvmsg(back_sock, &m, NNG_FLAG_NONBLOCK) && test_now_ms() < end;) {
         drain_now();
         poll(NULL, 0, 1);
     }

@@ -349,12 +349,14 @@ Test(nng_lane, several_senders_each_keep_their_order)
 struct waiter {
     cue_channel *ch;
     int status;
+    _Atomic pid_t thread;
 };
 
 static void *wait_to_receive(void *arg)
 {
     struct waiter *w = arg;
     cue_msg m;
+    atomic_store(&w->thread, gettid());
     w->status = cue_channel_recv(w->ch, &m, CUE_SEC(20));
     return NULL;
 }
@@ -362,26 +364,34 @@ static void *wait_to_receive(void *arg)
 static void *wait_to_send(void *arg)
 {
     struct waiter *w = arg;
+    atomic_store(&w->thread, gettid());
     w->status = cue_channel_send(w->ch, &(cue_msg){ .data = "x", .size = 1 }, CUE_SEC(20));
     return NULL;
+}
+
+static pthread_t wait_begin(struct waiter *w, void *(*wait)(void *))
+{
+    pthread_t thread;
+    atomic_store(&w->thread, 0);
+    pthread_create(&thread, NULL, wait, w);
+    while (!atomic_load(&w->thread))
+        sched_yield();
+    cr_assert(test_until_asleep(w->thread));
+    return thread;
 }
 
 Test(nng_lane, a_wait_ends_when_it_is_woken_or_the_channel_closes)
 {
     cue_msg m;
-    pthread_t thread;
-    struct waiter w = { open_lane(CUE_RECV), 0 };
+    struct waiter w = { .ch = open_lane(CUE_RECV) };
     cue_channel_wake(w.ch); /* before: the next one */
     cr_assert(eq(int, cue_channel_recv(w.ch, &m, CUE_SEC(20)), CUE_EINTR));
     cr_assert(eq(int, cue_channel_recv(w.ch, &m, CUE_NOW), CUE_EEMPTY));
-    pthread_create(&thread, NULL, wait_to_receive, &w);
-    poll(NULL, 0, 20);
-    cue_channel_wake(w.ch); /* during, or the next one: the same */
+    pthread_t thread = wait_begin(&w, wait_to_receive);
+    cue_channel_wake(w.ch); /* during it */
     pthread_join(thread, NULL);
     cr_assert(eq(int, w.status, CUE_EINTR));
-    pthread_create(&thread, NULL, wait_to_receive, &w);
-    while (!atomic_load(&w.ch->receiving))
-        sched_yield();
+    thread = wait_begin(&w, wait_to_receive);
     cr_assert(eq(int, cue_channel_close(w.ch), 0));
     pthread_join(thread, NULL);
     cr_assert(eq(int, w.status, CUE_ECLOSED));
@@ -390,8 +400,7 @@ Test(nng_lane, a_wait_ends_when_it_is_woken_or_the_channel_closes)
     CUE_MUST(cue_channel_send(w.ch, &(cue_msg){ .data = "x", .size = 1 }, CUE_NOW));
     cue_channel_wake(w.ch);
     cr_assert(eq(int, cue_channel_send(w.ch, &(cue_msg){ .data = "x", .size = 1 }, CUE_SEC(20)), CUE_EINTR));
-    pthread_create(&thread, NULL, wait_to_send, &w);
-    poll(NULL, 0, 20);
+    thread = wait_begin(&w, wait_to_send);
     cr_assert(eq(int, cue_channel_close(w.ch), CUE_ETIMEDOUT));
     pthread_join(thread, NULL);
     cr_assert(eq(int, w.status, CUE_ECLOSED));

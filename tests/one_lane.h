@@ -8,6 +8,8 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 static char url[160];
 static const char *pool_name;
@@ -83,6 +85,45 @@ static inline cue_channel_info stat_of(cue_channel *ch)
     cue_channel_info info;
     CUE_MUST(cue_channel_stat(ch, &info));
     return info;
+}
+
+/* ---- a thread that waits in a send or a receive ---- */
+
+struct waiting {
+    cue_channel *ch;
+    cue_time wait;
+    int result;
+    bool sends;
+    _Atomic int begun, ended;
+};
+
+static inline void *wait_in_thread(void *arg)
+{
+    struct waiting *w = arg;
+    cue_msg m;
+    int value = 5;
+    atomic_store(&w->begun, 1);
+    w->result = w->sends ? cue_channel_send(w->ch, CUE_MSG(1, value), w->wait) : cue_channel_recv(w->ch, &m, w->wait);
+    if (!w->sends)
+        cue_msg_release(&m);
+    atomic_store(&w->ended, 1);
+    return NULL;
+}
+
+static inline pthread_t wait_begin(struct waiting *w)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_in_thread, w);
+    while (!atomic_load(&w->begun))
+        sched_yield();
+    return thread;
+}
+
+/* Until the receiver of `ch` has announced that it sleeps. */
+static inline void until_sleeping(cue_channel *ch)
+{
+    for (int64_t end = test_now_ms() + test_ms(30000); !stat_of(ch).sleeping && test_now_ms() < end;)
+        sched_yield();
 }
 
 #endif

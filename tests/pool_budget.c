@@ -228,7 +228,7 @@ Test(budget, one_that_is_stopped_stops_nobody)
 static void await_waiters(uint64_t count)
 {
     cue_pool_info info;
-    for (int64_t end = test_now_ms() + test_ms(20000); test_now_ms() < end; sched_yield())
+    for (int64_t end = test_now_ms() + test_ms(60000); test_now_ms() < end; sched_yield())
         if (CUE_MUST(cue_pool_stat(pool, &info)) == 0 && info.waiters == count)
             return;
     cr_fail("they do not wait");

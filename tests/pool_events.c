@@ -160,7 +160,7 @@ Test(events, writer_that_was_killed_half_way_is_a_gap)
     atomic_fetch_add(&pool->header->events_tail, 1); /* a place that nobody completes */
     cue_block b = publish(&(cue_block_opts){ .type = 7 }, 0);
     struct event event;
-    int64_t end = test_now_ms() + test_ms(10000);
+    int64_t end = test_now_ms() + test_ms(30000);
     int got;
     while ((got = events_next(pool, &cursor, &event)) == 0 && test_now_ms() < end)
         sched_yield();
@@ -206,7 +206,7 @@ Test(events, many_writers_lose_nothing_silently)
     uint64_t got = 0, up = 0;
     for (uintptr_t i = 0; i < WRITERS; i++)
         pthread_create(&threads[i], NULL, writer, (void *)i);
-    int64_t end = test_now_ms() + test_ms(20000);
+    int64_t end = test_now_ms() + test_ms(60000);
     while (got + cursor.missed < 2 * WRITERS * EACH && test_now_ms() < end) {
         struct event event = next();
         got += event.kind != EVENT_NONE;

@@ -95,7 +95,7 @@ static void crew_rage(struct crew *crew, unsigned kills)
         if (now != got) {
             got = now;
             since = test_now_ms();
-        } else if (test_now_ms() - since > test_ms(8000)) {
+        } else if (test_now_ms() - since > test_ms(30000)) {
             fprintf(stderr, "storm: nothing arrives any more after %u kills\n", crew->killed);
             crew->broken++;
         }
