@@ -23,7 +23,7 @@
  * hold locks that it needs. So a victim with such threads does not take quite the same way each time; it waits oftener or less
  * often, and a point that it does not come by is counted as missed. What its threads write is found as a point, too, and cut there.
  *
- * A watchdog ends the whole if one point takes longer than ten seconds (a minute with threads and another process): a wedge.
+ * A watchdog ends the whole if one point takes longer than a minute (three with threads and another process): a wedge.
  */
 #include "crash.h"
 
@@ -49,7 +49,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { POINTS_MAX = 2000, STEPS_MAX = 300000, SECONDS_A_POINT = 10, SECONDS_WITH_PEER = 60, PAGE = 4096 };
+enum { POINTS_MAX = 2000, STEPS_MAX = 300000, SECONDS_A_POINT = 60, SECONDS_WITH_PEER = 180, PAGE = 4096 };
 
 struct point {
     uint64_t rip;
@@ -587,7 +587,7 @@ static bool find_points(const struct op *op, unsigned *steps)
     struct stage stage;
     present_point = npoints = 0;
     stage_begin(op, &stage);
-    alarm(120);
+    alarm(600);
     pid_t pid = victim_start(op->name, stage.pool_name, op->size);
     *steps = 0;
     if (run_to_mark(pid)) {

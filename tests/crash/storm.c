@@ -339,6 +339,14 @@ static void progress_tell(struct progress *progress, unsigned kills)
     progress->kills = kills;
 }
 
+/* Until its time is up; on a starved machine a minute longer, until there is something to show. */
+static bool goes_on(struct cue_pool *pool, struct shared *shared, int64_t end)
+{
+    int64_t now = clock_ns();
+    bool enough = atomic_load(&shared->messages) && atomic_load(&shared->operations) && atomic_load(&pool->header->reaped);
+    return now < end || (!enough && now < end + CUE_SEC(60).ns);
+}
+
 int storm(double seconds)
 {
     char name[48];
@@ -355,7 +363,7 @@ int storm(double seconds)
     int64_t end = progress.begin + (int64_t)(seconds * 1e9);
     for (unsigned i = 0; i < WORKERS; i++)
         start_worker(i, name);
-    while (good && clock_ns() < end) {
+    while (good && goes_on(pool, shared, end)) {
         unsigned i = (unsigned)dice(&w, WORKERS);
         usleep((useconds_t)(500 + dice(&w, 8000)));
         if (dice(&w, 4) == 0) { /* stopped: the others go on */
