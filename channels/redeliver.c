@@ -11,8 +11,9 @@
  *   a receiver          sees `returned`: looks through the pool's records for KEPT ones of this lane, oldest first, and takes them before
  *                       what is in the ring: KEPT -> OWNED, LENT  !!. Finds none: CAS returned -> without the bit, if it has not changed
  *
- * `returned` is set before the record is KEPT, so a lane with such a message is never taken for empty and retired; and after it, as a
- * receiver may have looked in between. Who dies between the two is swept up after, and a sweep reminds again. The search costs a look at every
+ * `returned` is set before the record is KEPT, so that receivers look at once, and after it, as one may have looked in between. Who dies
+ * between the two is swept up after, and a sweep reminds again. The lane is not retired meanwhile, though the dead one may have closed it
+ * before and nobody else have it open: whoever brings something back has a lease, and has raised the gate. (Model: redeliver.pml.) The search costs a look at every
  * record in use, but only after a death.
  *
  * It was handed out 1 + redeliver times, and nobody survived it: it goes to the lane `dead`, linked there as it is; else it is freed.
@@ -75,12 +76,13 @@ bool returned_waits(const struct record *rec, uint64_t state)
     return rec_state(state) == REC_KEPT && note & NOTE_MESSAGE && note & MESSAGE_LENT;
 }
 
-/* Its queue, under a lease. */
+/* Its queue, under a lease, and counted at its gate as one that opens it: who is about to retire it, having found it empty, fails. */
 static struct ring *home_enter(struct cue_pool *pool, const struct record *rec, struct lane *lane)
 {
     if (!lane_enter(pool, home_of(rec), lane))
         return NULL;
-    if (lane->head->kind == CUE_QUEUE && lane->head->redeliver)
+    if (lane->head->kind == CUE_QUEUE && lane->head->redeliver &&
+        !(atomic_fetch_add_explicit(&lane->head->gate, GATE_ONE, seq_cst) & GATE_RETIRED)) /* pairs with: try_retire */
         return (struct ring *)(void *)lane->head;
     lane_leave(lane);
     return NULL;
