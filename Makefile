@@ -6,13 +6,14 @@
 #   make bench       every figure [ONLY=prefix] [QUICK=1]; make growth: the pool's with 10^2, 10^4 and 10^6 live blocks, as a plot
 #   make crash       every crash point; make torture MINUTES=n: random kills for a while; make models: all the models
 #   make wheel       a manylinux wheel of the Python package in build/wheel
+#   make python-long 10^5 rounds of whatever could leak in Python, and 1,500 kills; make pythons: every Python and numpy to be had
 #   make fuzz        every fuzzer for MINUTES; make valgrind: memcheck over the tests of one thread
 #   make install     [PREFIX=/usr/local] [DESTDIR=]
 #   make setup       installs what is missing (Debian packages, a virtual environment in build/venv)
 #   make format, make clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build setup demo check bench growth crash torture models fuzz valgrind wheel install format clean
+.PHONY: build setup demo check bench growth crash torture models python-long pythons fuzz valgrind wheel install format clean
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -59,6 +60,14 @@ torture: build
 
 models:
 	ALL=1 tests/models/run
+
+python-long:
+	cmake/setup python
+	CUE_LEAK_ROUNDS=100000 CUE_KILLS=1500 tests/python/run -k "round or leak or opening or messages or killed_while"
+
+pythons:
+	cmake/setup python
+	ALL=1 tests/pythons/run
 
 wheel: build
 	cmake/setup python

@@ -160,9 +160,10 @@ def _fill(handle: BinaryIO, piece: np.ndarray, name: Any) -> None:
 
 
 def _send(handle: Any, fd: int, start: int, size: int, name: Any) -> bool:
-    """Copies the next `size` bytes of a plain file to the offset `start` of another, within the kernel. False: cannot be done so."""
+    """Copies the next `size` bytes of a plain file to offset `start` of another, within the kernel. False: cannot be done so."""
     raw = handle if type(handle) is io.FileIO else getattr(handle, "raw", None)
-    if type(handle) not in (io.FileIO, io.BufferedReader, io.BufferedRandom) or type(raw) is not io.FileIO or not raw.seekable():
+    plain = type(handle) in (io.FileIO, io.BufferedReader, io.BufferedRandom) and type(raw) is io.FileIO
+    if not plain or not raw.seekable():
         return False  # a pipe, or a file that unpacks or counts what it reads
     try:
         begin, at = handle.tell(), 0

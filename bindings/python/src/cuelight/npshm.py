@@ -42,9 +42,7 @@ def _shape(shape: Iterable[int]) -> tuple[int, ...]:
     return dims
 
 
-def _make(
-    name: str, dims: tuple[int, ...], dtype: np.dtype, fill: Any = None, force: bool = False, load: Any = None
-) -> np.ndarray:
+def _make(name: str, dims: tuple[int, ...], dtype: np.dtype, fill: Any = None, force: bool = False, load: Any = None) -> np.ndarray:
     """A new segment. Before anybody can find it, `load` is called with descriptor, offset and bytes, then `fill` with the array."""
     header, start = npio._header(dtype, dims), _data_at(dtype, len(dims))
     size = start + math.prod(dims) * dtype.itemsize
