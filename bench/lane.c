@@ -53,9 +53,18 @@ static inline int take(cue_channel *ch)
     return what;
 }
 
+/* The same of 64 bytes of our own, which are copied. */
+static inline void put_bytes(cue_channel *ch, int what)
+{
+    static unsigned char bytes[MESSAGE];
+    static const cue_msg message = { .data = bytes, .size = sizeof bytes };
+    memset(bytes, what, sizeof bytes);
+    check(cue_channel_send(ch, &message, PATIENCE), "send");
+}
+
 /* ---- one way: there and back, halved ---- */
 struct trip {
-    size_t bytes;
+    size_t bytes; /* 0: 64, copied */
     cue_time spin;
     const char *out, *back;
 };
@@ -66,8 +75,18 @@ static const struct trip trips[] = {
     { 64 << 20, { 100000000 }, "out", "back" },
     { MESSAGE, { 100000000 }, "out?kind=stream", "back?kind=stream" },
     { MESSAGE, { 100000000 }, "out?kind=topic", "back?kind=topic" },
+    { 0, { 100000000 }, "out?kind=stream", "back?kind=stream" },
+    { 0, { 100000000 }, "out", "back" },
 };
-enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM, TOPIC };
+enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM, TOPIC, STREAM_BYTES, BYTES };
+
+static inline void go_out(const struct trip *trip, cue_channel *ch, int what)
+{
+    if (trip->bytes)
+        put(ch, trip->bytes, what);
+    else
+        put_bytes(ch, what);
+}
 
 static void ping(struct bench *b, long kind)
 {
@@ -80,7 +99,7 @@ static void ping(struct bench *b, long kind)
         uint64_t end = bench_end(b), last = ticks_now();
         for (bool more = true; more;) {
             more = last < end;
-            put(out, trip->bytes, more ? MORE : LAST);
+            go_out(trip, out, more ? MORE : LAST);
             take(back);
             uint64_t now = ticks_now();
             bench_sample(b, now - last);
@@ -102,7 +121,7 @@ static void pong(struct bench *b, long kind)
         int what;
         do {
             what = take(out);
-            put(back, trip->bytes, MORE);
+            go_out(trip, back, MORE);
         } while (what != LAST);
         bench_figure(b, 0);
     }
@@ -210,10 +229,31 @@ static void batch_send(struct bench *b, long senders)
 
 
 /* ---- the same through a stream ---- */
-static void stream_receive(struct bench *b, long bytes)
+static void send_batches_of_bytes(struct bench *b, cue_channel *ch)
+{
+    static unsigned char bytes[BATCH][MESSAGE];
+    cue_msg m[BATCH];
+    for (int i = 0; i < BATCH; i++)
+        m[i] = (cue_msg){ .data = bytes[i], .size = MESSAGE };
+    while (bench_next(b)) {
+        uint64_t end = bench_end(b);
+        for (bool more = true; more;) {
+            more = ticks_now() < end;
+            for (int i = 0; i < BATCH; i++)
+                memset(bytes[i], more || i < BATCH - 1 ? MORE : LAST, MESSAGE);
+            for (int sent = 0; sent < BATCH;) {
+                int n = cue_channel_send_many(ch, m + sent, (size_t)(BATCH - sent), PATIENCE);
+                check(n, "send");
+                sent += n;
+            }
+        }
+        bench_figure(b, 0);
+    }
+}
+static void stream_receive(struct bench *b, long blocks)
 {
     struct helper *h;
-    (void)bytes;
+    (void)blocks;
     bench_pin(b, 0);
     cue_channel *ch = open_lane(b, "many?kind=stream", CUE_RECV, RATE_SPIN);
     h = bench_helper(b, 0);
@@ -221,12 +261,14 @@ static void stream_receive(struct bench *b, long bytes)
     helper_end(h);
     cue_channel_close(ch);
 }
-static void stream_send(struct bench *b, long arg)
+static void stream_send(struct bench *b, long blocks)
 {
-    (void)arg;
     bench_pin(b, 1);
     cue_channel *ch = open_lane(b, "many?kind=stream", CUE_SEND, RATE_SPIN);
-    send_batches(b, ch);
+    if (blocks)
+        send_batches(b, ch);
+    else
+        send_batches_of_bytes(b, ch);
     cue_channel_close(ch);
 }
 
@@ -389,8 +431,11 @@ static const struct bench_case cases[] = {
     { "fanin.2", rate_receive, rate_send, 2 },
     { "fanin.4", rate_receive, rate_send, 4 },
     { "fanin.8", rate_receive, rate_send, 8 },
-    { "stream.oneway", ping, pong, STREAM },
-    { "stream.rate", stream_receive, stream_send, 0 },
+    { "oneway.bytes", ping, pong, BYTES },
+    { "stream.oneway", ping, pong, STREAM_BYTES },
+    { "stream.oneway.block", ping, pong, STREAM },
+    { "stream.rate", stream_receive, stream_send, false },
+    { "stream.rate.blocks", stream_receive, stream_send, true },
     { "topic.oneway", ping, pong, TOPIC },
     { "fanout.1", fanout_publish, fanout_read, 1 },
     { "fanout.2", fanout_publish, fanout_read, 2 },

@@ -13,25 +13,9 @@
 #include "message.h"
 
 #include "ask.h"
+#include "cell.h"
 
 #include <string.h>
-
-/* Word by word: a `rep stos`, which compilers make of a memset of this size, costs as much as the rest of a message. */
-static inline void message_clear(cue_msg *m)
-{
-    m->type = 0;
-    m->status = 0;
-    m->tag = m->key = 0;
-    m->from = (cue_ref){ 0 };
-    m->data = NULL;
-    m->size = 0;
-    m->move = NULL;
-    m->block.data = NULL;
-    m->block.size = 0;
-    m->block.priv[0] = m->block.priv[1] = m->block.priv[2] = 0;
-    m->redelivered = m->gap = 0;
-    m->priv[0] = m->priv[1] = m->priv[2] = m->priv[3] = 0;
-}
 
 /* ---- what may be sent ---- */
 
@@ -217,6 +201,8 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
 
 void message_undo(struct cue_pool *pool, struct parcel *parcel)
 {
+    if (!parcel->rec)
+        return;
     if (parcel->with) /* first: see above */
         block_move(parcel->with, rec_word(REC_SENT, pool->self + 1, rec_generation(parcel->with_state)), parcel->with_state);
     uint64_t now = parcel->sent ? rec_word(REC_SENT, pool->self + 1, rec_generation(parcel->state)) : parcel->state;
@@ -368,6 +354,8 @@ void cue_msg_release(cue_msg *m)
 {
     if (!m)
         return;
+    if (!m->priv[0] && m->priv[1])
+        cell_give((struct cell *)(uintptr_t)m->priv[1], m->priv[2]); /* see stream_unpack */
     uint64_t record = m->priv[3] & 1 ? 0 : m->priv[3]; /* odd: from a socket, see cue_msg_peer */
     if (m->block.priv[0] && (m->priv[0] || !record || !is_record_of(m->block.priv, record) || !easy_drop(m->block.priv, record)))
         cue_block_release(&m->block);

@@ -5,6 +5,7 @@
 #include "lane.h"
 
 struct parcel {
+    const cue_msg *small; /* rec NULL: a stream carries it in a place of its own */
     struct record *rec; /* what goes into the lane: an envelope, or the block itself; OWNED by us */
     uint32_t index;
     bool envelope;       /* rec was made by us: undone, it is freed */
@@ -42,6 +43,23 @@ struct unpacked {
     uint64_t payload, copied, weight;
 };
 int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out, struct unpacked *about);
+
+/* Word by word: a `rep stos`, which compilers make of a memset of this size, costs as much as the rest of a message. */
+static inline void message_clear(cue_msg *m)
+{
+    m->type = 0;
+    m->status = 0;
+    m->tag = m->key = 0;
+    m->from = (cue_ref){ 0 };
+    m->data = NULL;
+    m->size = 0;
+    m->move = NULL;
+    m->block.data = NULL;
+    m->block.size = 0;
+    m->block.priv[0] = m->block.priv[1] = m->block.priv[2] = 0;
+    m->redelivered = m->gap = 0;
+    m->priv[0] = m->priv[1] = m->priv[2] = m->priv[3] = 0;
+}
 
 /* Of a LENT message: it is handed out once more. */
 static inline void message_handed_out(struct record *rec)

@@ -200,6 +200,7 @@ static int queue_open(const struct lane *lane, unsigned how, const cue_channel_o
 }
 
 static const struct ring_way queue_way = {
+    .place_bytes = sizeof(uint64_t),
     .ops = {
         .send_many = ring_send_many,
         .recv_many = ring_recv_many,
@@ -221,6 +222,7 @@ static const struct ring_way queue_way = {
     .take = queue_take,
     .full = queue_full,
     .nothing = queue_nothing,
+    .passed = ring_passed,
 };
 
 /* ---- the lane ---- */

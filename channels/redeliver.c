@@ -236,7 +236,7 @@ void returned_bury(struct ring_channel *ch, const struct took *took)
     ask_settle(ch->lane.pool, took->rec, took->index);
     if (!ch->dead || ch->dead->ops->put(ch->dead, &parcel) <= 0) {  /* !! */
         uint64_t state = atomic_load_explicit(&took->rec->state, acquire);
-        let_go(ch, &(struct took){ took->rec, took->index, state & ~REC_SHARED });
+        let_go(ch, &(struct took){ .rec = took->rec, .index = took->index, .state = state & ~REC_SHARED });
     }
 }
 

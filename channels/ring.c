@@ -116,13 +116,19 @@ static int refuse(struct ring_channel *ch, const cue_msg *m, int status)
     return 1;
 }
 
+void ring_called(struct ring_channel *ch, int n)
+{
+    if (event_call(&ch->ring->bell, n))
+        atomic_fetch_add_explicit(&ch->ring->wakes, 1, relaxed); /* a count for people */
+}
+
 /* `n` messages went: wakes as many receivers. */
 static inline void announce(struct ring_channel *ch, int n)
 {
     if (ch->way->pushed)
         ch->way->pushed(ch);
-    if (__builtin_expect(event_waited(&ch->ring->bell), 0) && event_call(&ch->ring->bell, n))
-        atomic_fetch_add_explicit(&ch->ring->wakes, 1, relaxed); /* a count for people */
+    if (__builtin_expect(event_waited(&ch->ring->bell), 0))
+        ring_called(ch, n);
 }
 
 static inline void went(struct ring_channel *ch, const cue_msg *m, const struct parcel *parcel, const struct opened *opened)
@@ -135,6 +141,10 @@ static inline void went(struct ring_channel *ch, const cue_msg *m, const struct 
 
 static int pack(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, struct parcel *parcel)
 {
+    if (ch->way->place_bytes == sizeof(struct place) && is_small(m)) {
+        *parcel = (struct parcel){ .small = m };
+        return 0;
+    }
     opened->enclose = ch->enclose;
     opened->home = ch->redeliver ? ch->lane.index : INDEX_NONE;
     opened->home_generation = ch->lane.generation;
@@ -269,17 +279,11 @@ int ring_put(cue_channel *base, struct parcel *parcel)
 
 /* ---- receive ---- */
 
-static uint64_t queued(const struct ring *ring)
+/* Places have become free, and we are about to wait, or leave: calls those who wait for one all the same. */
+static void room_made(struct ring_channel *ch)
 {
-    uint64_t head = atomic_load_explicit(&ring->head, acquire); /* before tail: it follows it, but for hints that are behind */
-    int64_t length = (int64_t)(atomic_load_explicit(&ring->tail, acquire) - head);
-    return length > 0 ? (uint64_t)length : 0;
-}
-
-/* Places have become free: calls those who wait for one, once a quarter is, or if `any` all the same. */
-static inline void room_made(struct ring_channel *ch, bool any)
-{
-    if (__builtin_expect(event_waited(&ch->ring->room), 0) && (any || queued(ch->ring) <= (uint64_t)ch->depth * 3 / 4))
+    atomic_thread_fence(seq_cst); /* pairs with: event_prepare; a stream has none with each message */
+    if (event_waited(&ch->ring->room))
         event_call(&ch->ring->room, INT_MAX);
 }
 
@@ -287,6 +291,10 @@ int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out)
 {
     struct ring *ring = ch->ring;
     struct unpacked about = { 0 };
+    if (!took->rec) {
+        stream_unpack(took, out);
+        return 0;
+    }
     int status = message_unpack(ch->lane.pool, took->rec, took->index, took->state, out, &about);
     if (__builtin_expect(took->state & REC_LENT && status == 0, 0))
         message_handed_out(took->rec);
@@ -295,40 +303,22 @@ int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out)
     return status;
 }
 
-static void peak_note(struct ring *ring, uint64_t waiting)
-{
-    if (waiting > atomic_load_explicit(&ring->peak, relaxed)) /* a count for people */
-        atomic_store_explicit(&ring->peak, waiting, relaxed);
-}
-
-/* What the call brought, added to the counts for people. `tail` is the senders' line: it is looked at now and then only. */
 static void count_received(struct ring_channel *ch, const cue_msg *m, size_t n)
 {
-    struct ring *ring = ch->ring;
     uint64_t bytes = 0, copied = 0;
-    uint32_t calls = atomic_load_explicit(&ch->calls, relaxed); /* private */
-    atomic_store_explicit(&ch->calls, calls + 1, relaxed);
-    if (calls % 64 == 0)
-        peak_note(ring, queued(ring) + n);
     for (size_t i = 0; i < n; i++) {
         bool as_bytes = m[i].data != m[i].block.data;
         bytes += m[i].block.size + (as_bytes ? m[i].size : 0);
         copied += as_bytes ? m[i].size : 0;
     }
-    if (ch->base.ops->shared) {
-        atomic_fetch_add_explicit(&ring->received_bytes, bytes, relaxed);
-        atomic_fetch_add_explicit(&ring->received_copied, copied, relaxed);
-    } else { /* only we write them */
-        atomic_store_explicit(&ring->received_bytes, atomic_load_explicit(&ring->received_bytes, relaxed) + bytes, relaxed);
-        atomic_store_explicit(&ring->received_copied, atomic_load_explicit(&ring->received_copied, relaxed) + copied, relaxed);
-    }
+    ring_count(ch, n, bytes, copied);
 }
 
 /* Of a stream that drops, before it is handed out. With drop-old the positions of what was dropped are missing, with drop-new there were
  * none. */
 static __attribute__((noinline)) void gap_say(struct ring_channel *ch, const struct took *took, cue_msg *m)
 {
-    uint32_t at = atomic_load_explicit(&took->rec->seq, relaxed);             /* ours */
+    uint32_t at = took->rec ? atomic_load_explicit(&took->rec->seq, relaxed) : ch->next; /* ours; a small one is of a stream with drop-new */
     uint64_t dropped = atomic_load_explicit(&ch->ring->dropped_new, relaxed); /* a count */
     uint64_t gap = (uint32_t)(at - ch->next) + (dropped - ch->dropped);
     m->gap = gap < UINT32_MAX ? (uint32_t)gap : UINT32_MAX;
@@ -356,7 +346,7 @@ static int take_some(struct ring_channel *ch, cue_msg *out, size_t n)
     if (got == 0)
         return status;
     count_received(ch, out, got);
-    room_made(ch, false);
+    ring_room_made(ch);
     if (__builtin_expect(event_waited(&ring->bell), 0) && !ch->way->nothing(ch))
         event_call(&ring->bell, 1); /* the baton */
     return (int)got;
@@ -413,7 +403,7 @@ static int wait_for_message(struct ring_channel *ch, int64_t deadline)
     int status = interrupted(ch);
     bool spins = spin_most(&ch->spin) > 0;
     int64_t began = 0;
-    room_made(ch, true);
+    room_made(ch);
     settle_weight(ch->ring);
     if (!status && spins) {
         for (unsigned looks = 0; looks < 500; looks++) /* an answer that is on its way: sooner than a clock is read */
@@ -474,7 +464,7 @@ void ring_still(struct ring_channel *ch)
         nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
     }
     if (ch->base.how & CUE_RECV)
-        room_made(ch, true);
+        room_made(ch);
 }
 
 bool ring_doze(cue_channel *base, unsigned how, struct channel_sleep *on)
@@ -482,7 +472,7 @@ bool ring_doze(cue_channel *base, unsigned how, struct channel_sleep *on)
     struct ring_channel *ch = ring_of(base);
     on->word = how == CUE_RECV ? &ch->ring->bell : &ch->ring->room;
     if (how == CUE_RECV)
-        room_made(ch, true);
+        room_made(ch);
     on->value = event_prepare(on->word); /* pairs with: announce, room_made, ring_shut */
     if (lane_is_shut(&ch->ring->lane) && (how != CUE_RECV || nothing_at_all(ch)))
         return false;
@@ -526,7 +516,7 @@ bool ring_passed(const struct lane *lane, uint32_t shift, uint64_t until)
 static bool all_taken(struct ring_channel *ch, uint64_t until)
 {
     bool returned = ch->base.how & CUE_RECV && atomic_load_explicit(&ch->ring->returned, seq_cst) & RING_RETURNED;
-    return !returned && ring_passed(&ch->lane, ch->shift, until);
+    return !returned && ch->way->passed(&ch->lane, ch->shift, until);
 }
 
 int ring_drain(cue_channel *base, int64_t deadline)
@@ -568,7 +558,7 @@ int ring_discard(cue_channel *base)
             drop(ch, &took, CUE_ECLOSED);
     if (ch->way->taken)
         ch->way->taken(ch);
-    room_made(ch, true);
+    room_made(ch);
     return freed ? freed : status;
 }
 
@@ -584,19 +574,30 @@ static uint32_t shift_for(uint32_t depth)
 
 int ring_bytes(const cue_channel_opts *with, uint64_t *bytes)
 {
-    *bytes = sizeof(struct ring) + (sizeof(uint64_t) << shift_for(with->depth ? with->depth : 1024));
+    *bytes = ring_bytes_of(with, sizeof(uint64_t));
     return 0;
+}
+
+uint64_t ring_bytes_of(const cue_channel_opts *with, uint32_t place_bytes)
+{
+    return sizeof(struct ring) + ((uint64_t)place_bytes << shift_for(with->depth ? with->depth : 1024));
 }
 
 void ring_init(struct lane_head *head, const cue_channel_opts *with)
 {
     struct ring *ring = (struct ring *)(void *)head; /* zero is an empty ring */
     ring->shift = shift_for(head->depth);
+    ring->place_bytes = sizeof(uint64_t);
     if (with->dead)
         memcpy(ring->dead, with->dead, strlen(with->dead));
 }
 
 bool ring_shift(const struct lane *lane, uint32_t *shift)
+{
+    return ring_shift_of(lane, sizeof(uint64_t), shift);
+}
+
+bool ring_shift_of(const struct lane *lane, uint32_t place_bytes, uint32_t *shift)
 {
     uint32_t depth = lane->head->depth;
     char *data;
@@ -604,14 +605,19 @@ bool ring_shift(const struct lane *lane, uint32_t *shift)
     if (depth < 1 || depth > LANE_DEPTH_MAX || !pool_bytes(lane->pool, lane->index, &data, &capacity))
         return false;
     *shift = shift_for(depth);
-    return capacity >= sizeof(struct ring) + (sizeof(uint64_t) << *shift);
+    return capacity >= sizeof(struct ring) + ((uint64_t)place_bytes << *shift);
 }
 
 bool ring_sound(const struct lane_head *head, uint64_t capacity)
 {
+    return ring_sound_of(head, capacity, sizeof(uint64_t));
+}
+
+bool ring_sound_of(const struct lane_head *head, uint64_t capacity, uint32_t place_bytes)
+{
     const struct ring *ring = (const struct ring *)(const void *)head;
     return capacity >= sizeof *ring && head->depth >= 1 && head->depth <= LANE_DEPTH_MAX && ring->shift == shift_for(head->depth) &&
-           capacity >= sizeof *ring + (sizeof(uint64_t) << ring->shift);
+           ring->place_bytes == place_bytes && capacity >= sizeof *ring + ((uint64_t)place_bytes << ring->shift);
 }
 
 void ring_died(const struct lane *lane)
@@ -640,7 +646,7 @@ void ring_counts(struct ring *ring, uint64_t passed, uint64_t waiting, cue_chann
     uint64_t old = atomic_load_explicit(&ring->dropped_old, relaxed);
     out->sleeping = atomic_load_explicit(&ring->bell, relaxed) & 1;
     out->shut = lane_is_shut(&ring->lane);
-    peak_note(ring, waiting);
+    ring_peak(ring, waiting);
     out->queued = waiting;
     out->peak = atomic_load_explicit(&ring->peak, relaxed);
     out->sent = passed + waiting;
@@ -667,7 +673,7 @@ int ring_stat(cue_channel *base, cue_channel_info *out)
 int ring_open(const struct lane *lane, unsigned how, const cue_channel_opts *with, const struct ring_way *way, struct ring_channel **out)
 {
     uint32_t shift;
-    if (!ring_shift(lane, &shift))
+    if (!ring_shift_of(lane, way->place_bytes, &shift))
         return trail(CUE_ECORRUPT, "lane %x of pool %s makes no sense", lane->index, lane->pool->name);
     struct ring_channel *ch = aligned_alloc(_Alignof(struct ring_channel), sizeof *ch);
     if (!ch)

@@ -156,18 +156,110 @@ Test(stream, many_at_once_in_order_as_far_as_there_is_room)
     }
 }
 
+/* ---- small messages, which lie in the ring itself ---- */
+
+static struct ring *ring_of_lane(void)
+{
+    return ((struct ring_channel *)(void *)in)->ring;
+}
+
+Test(stream, a_small_message_needs_no_block)
+{
+    unsigned char bytes[PLACE_ROOM + 1];
+    cue_msg m;
+    open_both("a?kind=stream");
+    uint64_t before = blocks();
+    for (size_t size = 0; size <= sizeof bytes; size++) {
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (unsigned char)(i < size ? size + i : 0xee);
+        cue_msg sent = { .type = (uint32_t)size, .status = -(int)size, .tag = size << 40, .key = ~size, .data = bytes, .size = size };
+        CUE_MUST(cue_channel_send(out, &sent, CUE_NOW));
+        cr_assert(eq(u64, blocks(), before + (size > PLACE_ROOM)));
+        memset(bytes, 0, sizeof bytes); /* they were copied */
+        CUE_MUST(cue_channel_recv(in, &m, CUE_NOW));
+        cr_assert(eq(u32, m.type, (uint32_t)size));
+        cr_assert(eq(int, m.status, -(int)size));
+        cr_assert(eq(u64, m.tag, size << 40));
+        cr_assert(eq(u64, m.key, ~size));
+        cr_assert(eq(sz, m.size, size));
+        cr_assert(ne(ptr, (void *)(uintptr_t)m.data, NULL));
+        cr_assert(eq(ptr, m.block.data, NULL));
+        for (size_t i = 0; i < size; i++)
+            cr_assert(eq(int, ((const unsigned char *)m.data)[i], (unsigned char)(size + i)));
+        cue_msg_release(&m);
+        cr_assert(eq(ptr, (void *)(uintptr_t)m.data, NULL));
+    }
+    cr_assert(eq(u64, stat_of(in).copied, (uint64_t)PLACE_ROOM * (PLACE_ROOM + 1) / 2 + PLACE_ROOM + 1));
+}
+
+Test(stream, small_messages_stay_as_long_as_they_are_held)
+{
+    enum { HELD = 2000 };
+    static cue_msg held[HELD];
+    open_both("a?kind=stream&depth=8");
+    for (int i = 0; i < HELD; i++) {
+        cr_assert(eq(int, send_int(out, i), 0));
+        CUE_MUST(cue_channel_recv(in, &held[i], CUE_NOW));
+    }
+    for (int i = 0; i < HELD; i++)
+        cr_assert(eq(int, *(const int *)held[i].data, i));
+    cue_msg copy = held[0];
+    cue_msg_release(&held[0]);
+    cue_msg_release(&copy); /* a second time: nothing happens */
+    for (int i = 0; i < 2; i++) {
+        cr_assert(eq(int, send_int(out, -1 - i), 0));
+        CUE_MUST(cue_channel_recv(in, i ? &copy : &held[0], CUE_NOW));
+    }
+    cr_assert(eq(int, *(const int *)held[0].data, -1)); /* two messages, not one */
+    cr_assert(eq(int, *(const int *)copy.data, -2));
+    cue_msg_release(&copy);
+    for (int i = 0; i < HELD; i++)
+        cue_msg_release(&held[i]);
+}
+
+static void *release_all(void *arg)
+{
+    for (cue_msg *m = arg; m->size; m++)
+        cue_msg_release(m);
+    return NULL;
+}
+
+Test(stream, small_messages_are_released_by_any_thread)
+{
+    open_both("a?kind=stream&depth=1k");
+    for (int round = 0; round < 5; round++) {
+        pthread_t thread;
+        cue_msg got[1001] = { 0 };
+        for (int i = 0; i < 1000; i++)
+            cr_assert(eq(int, send_int(out, i), 0));
+        cr_assert(eq(int, cue_channel_recv_many(in, got, 1000, CUE_NOW), 1000));
+        for (int i = 0; i < 1000; i++)
+            cr_assert(eq(int, *(const int *)got[i].data, i));
+        pthread_create(&thread, NULL, release_all, got);
+        pthread_join(thread, NULL);
+    }
+}
+
 Test(stream, a_damaged_place_is_an_error)
 {
     cue_msg m;
     open_both("a?kind=stream&depth=4");
-    struct ring *ring = ((struct ring_channel *)(void *)in)->ring;
+    struct place *place = ring_places(ring_of_lane());
     cr_assert(eq(int, send_int(out, 1), 0));
-    uint64_t slot = atomic_load(&ring->slot[0]);
-    atomic_store(&ring->slot[0], slot_word(0, 0x7fffffff));
+    uint64_t word = atomic_load(&place->word);
+    atomic_store(&place->word, slot_word(0, 0x7fffffff));
     cr_assert(eq(int, cue_channel_recv(in, &m, CUE_NOW), CUE_ECORRUPT));
     cr_assert(ne(str, (char *)(uintptr_t)cue_trail(), ""));
-    atomic_store(&ring->slot[0], slot);
-    cr_assert(eq(int, recv_int(in), 1));
+    atomic_store(&place->word, word);
+    place->size = PLACE_ROOM + 1;
+    cr_assert(eq(int, cue_channel_recv(in, &m, CUE_NOW), CUE_ECORRUPT));
+    place->size = sizeof(int);
+    atomic_store(&ring_of_lane()->head, 77); /* of a receiver that tells lies */
+    for (int i = 0; i < 3; i++)
+        cr_assert(eq(int, send_int(out, 2 + i), 0));
+    cr_assert(eq(int, send_int(out, 9), CUE_EFULL));
+    for (int i = 0; i < 4; i++)
+        cr_assert(eq(int, recv_int(in), 1 + i));
 }
 
 /* ---- ends ---- */
@@ -200,9 +292,12 @@ Test(stream, a_second_end_is_refused_and_an_end_changes_hands)
 Test(stream, a_new_end_finds_its_place_where_laps_wrap)
 {
     open_both("a?kind=stream&depth=4");
-    struct ring *ring = ((struct ring_channel *)(void *)in)->ring;
-    for (int i = 0; i < 4; i++)
-        atomic_store(&ring->slot[i], slot_word(UINT32_MAX, 0));
+    struct ring *ring = ring_of_lane();
+    uint64_t at = ((uint64_t)UINT32_MAX << 2) - 5; /* the last laps that a word can say */
+    for (uint64_t p = at - 4; p != at; p++)
+        atomic_store(&ring_places(ring)[p & 3].word, slot_word(p >> 2, PLACE_SMALL));
+    atomic_store(&ring->head, at);
+    atomic_store(&ring->tail, at);
     for (int i = 0; i < 12; i++) {
         cue_channel_close(out);
         CUE_MUST(cue_channel_open(lane("a"), CUE_SEND, NULL, &out));
@@ -213,6 +308,38 @@ Test(stream, a_new_end_finds_its_place_where_laps_wrap)
         for (int k = 0; k < 3; k++)
             cr_assert(eq(int, recv_int(in), 10 * i + k));
     }
+}
+
+/* What a receiver leaves that is killed between its claims and its word: the record of 0 and 2 claimed, 1 copied, none counted. */
+Test(stream, a_new_receiver_goes_on_behind_what_a_dead_one_had_claimed)
+{
+    cue_msg m[3];
+    char large[100] = "large";
+    open_both("a?kind=stream&depth=8");
+    for (int i = 0; i < 5; i++)
+        CUE_MUST(cue_channel_send(out, &(cue_msg){ .type = 1, .data = i % 2 ? (void *)&i : large, .size = i % 2 ? sizeof i : sizeof large }, CUE_NOW));
+    cr_assert(eq(int, cue_channel_recv_many(in, m, 3, CUE_NOW), 3));
+    for (int i = 0; i < 3; i++)
+        cue_msg_release(&m[i]);
+    atomic_store(&ring_of_lane()->head, 0);
+    cue_channel_close(in);
+    CUE_MUST(cue_channel_open(lane("a"), CUE_RECV, NULL, &in));
+    cr_assert(eq(u64, stat_of(in).queued, 2));
+    cr_assert(eq(int, recv_int(in), 3));
+    cr_assert(eq(int, cue_channel_recv(in, &m[0], CUE_NOW), 0));
+    cr_assert(eq(sz, m[0].size, sizeof large));
+    cue_msg_release(&m[0]);
+    cr_assert(eq(int, recv_int(in), CUE_EEMPTY - 1000));
+    /* small ones alone that were only copied come again */
+    for (int i = 0; i < 3; i++)
+        cr_assert(eq(int, send_int(out, i), 0));
+    uint64_t head = atomic_load(&ring_of_lane()->head);
+    cr_assert(eq(int, recv_int(in), 0));
+    atomic_store(&ring_of_lane()->head, head);
+    cue_channel_close(in);
+    CUE_MUST(cue_channel_open(lane("a"), CUE_RECV, NULL, &in));
+    for (int i = 0; i < 3; i++)
+        cr_assert(eq(int, recv_int(in), i));
 }
 
 /* ---- waiting ---- */
