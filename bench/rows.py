@@ -364,7 +364,7 @@ def lane_rows() -> list[Row]:
     rows += with_free_twin(
         Row(
             "lane.stream.oneway",
-            "stream, 64 B, two processes, both spinning, half a round trip",
+            "stream, 64 B sent as bytes, two processes, both spinning, half a round trip",
             "us",
             ours("lane", "stream.oneway"),
             CACHE_LINE,
@@ -372,15 +372,33 @@ def lane_rows() -> list[Row]:
             "limit<=1.3",
         )
     )
+    rows += with_free_twin(
+        Row(
+            "lane.stream.oneway.block",
+            "the same of a block of 64 B that is moved",
+            "us",
+            ours("lane", "stream.oneway.block"),
+            CACHE_LINE,
+            [iceoryx2("oneway.spin")],
+        )
+    )
     rows += [
         Row(
             "lane.stream.rate",
-            "stream, 64 B blocks, 32 a call on both sides",
+            "stream, 64 B sent as bytes, 32 a call on both sides",
             "1/s",
             ours("lane", "stream.rate"),
             SLOTS,
             [iceoryx2("rate"), *streams],
             "peer>=5",
+        ),
+        Row(
+            "lane.stream.rate.blocks",
+            "the same of 64 B blocks that are moved",
+            "1/s",
+            ours("lane", "stream.rate.blocks"),
+            SLOTS,
+            [iceoryx2("rate"), *streams],
         ),
         Row(
             "lane.queue.2x2",

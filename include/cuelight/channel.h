@@ -26,7 +26,8 @@
  *   the sender drops, so `depth` holds also while nobody receives.
  *
  * STREAMS. With ?kind=stream one channel sends and one receives, each by one thread at a time (CUE_EBUSY). An end is free when its
- *   channel is closed or its process dead; who opens it next goes on where it was.
+ *   channel is closed or its process dead; who opens it next goes on where it was. Messages of up to 64 bytes, without block and `from`, travel in
+ *   the ring itself and need no room in the pool; the ring takes 128 bytes for each message of `depth`, 8 with full=drop-old.
  *
  * TOPICS. With ?kind=topic each message goes to all who subscribe at that moment, that is, who have the topic open to receive (at most
  *   127 channels); any number may publish. Nothing is copied for it: subscribers get views of one payload, which is freed with the last of
