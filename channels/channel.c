@@ -95,6 +95,8 @@ int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts
     if (!out)
         return trail(CUE_EINVAL, "cue_channel_open: no place for the result");
     *out = NULL;
+    if (how == CUE_TAP)
+        return trail(CUE_ENOSYS, "cue_channel_open: taps are not built in. A topic is listened to by a subscription with full=drop-old");
     if (how == 0 || how & ~(unsigned)(CUE_RECV | CUE_SEND))
         return trail(CUE_EINVAL, "cue_channel_open: how %#x is not CUE_RECV, CUE_SEND or both", how);
     int saved = errno, status = check_opts(&with);

@@ -73,6 +73,8 @@ BAD(channel_open, topic_without_a_name, CUE_EINVAL, open_url(lane("@"), CUE_RECV
 BAD(channel_open, topic_with_redelivery, CUE_EINVAL, LANE("lane?kind=topic&redeliver=3"))
 BAD(channel_open, how_zero, CUE_EINVAL, open_url(lane("lane"), 0, NULL))
 BAD(channel_open, how_unknown, CUE_EINVAL, open_url(lane("lane"), 8, NULL))
+BAD(channel_open, how_to_tap, CUE_ENOSYS, open_url(lane("lane"), CUE_TAP, NULL))
+BAD(channel_open, how_to_tap_and_receive, CUE_EINVAL, open_url(lane("lane"), CUE_TAP | CUE_RECV, NULL))
 BAD(channel_open, no_place_for_the_result, CUE_EINVAL, cue_channel_open(lane("lane"), CUE_SEND, NULL, NULL))
 BAD(channel_open, kind_in_the_struct, CUE_EINVAL, LANE_OPTS(.kind = 99))
 BAD(channel_open, full_in_the_struct, CUE_EINVAL, LANE_OPTS(.full = 99))

@@ -94,7 +94,7 @@ extern "C" {
 
 typedef struct cue_channel cue_channel;
 
-enum { CUE_RECV = 1, CUE_SEND = 2 };                                    /* how */
+enum { CUE_RECV = 1, CUE_SEND = 2, CUE_TAP = 4 };                       /* how; CUE_TAP is not built in: CUE_ENOSYS */
 enum { CUE_MAILBOX = 1, CUE_QUEUE = 2, CUE_STREAM = 3, CUE_TOPIC = 4 }; /* kinds: `mailbox` on shm://, `stream` on sockets */
 enum { CUE_FAIL = 1, CUE_DROP_NEW = 2, CUE_DROP_OLD = 3 };              /* full */
 enum { CUE_DRAIN = 1, CUE_DISCARD = 2 };                                /* how to shut */
