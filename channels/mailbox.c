@@ -691,19 +691,21 @@ static int mailbox_drain(cue_channel *base, int64_t deadline)
 static int mailbox_discard(cue_channel *base)
 {
     struct mailbox_channel *ch = mailbox_of(base);
-    uint64_t bytes = ch->bytes, copied = ch->copied;
-    int freed = 0, status;
+    struct mailbox *box = ch->box;
+    uint64_t bytes = ch->bytes, copied = ch->copied, before = atomic_load_explicit(&box->dropped_old, relaxed); /* only we add to it */
+    int status;
     cue_msg m;
-    for (; (status = mailbox_take(ch, &m, 1)) > 0 && freed < INT_MAX; freed++) {
+    while ((status = mailbox_take(ch, &m, 1)) > 0) { /* which trims, too */
         ask_refuse(ch->lane.pool, &m, CUE_ECLOSED);
         cue_msg_release(&m);
+        atomic_fetch_add_explicit(&box->dropped_old, 1, relaxed); /* counts for people, as the rest */
     }
+    uint64_t freed = atomic_load_explicit(&box->dropped_old, relaxed) - before;
     ch->bytes = bytes; /* not received */
     ch->copied = copied;
-    atomic_store_explicit(&ch->box->received_bytes, bytes, relaxed); /* counts for people */
-    atomic_store_explicit(&ch->box->received_copied, copied, relaxed);
-    atomic_fetch_add_explicit(&ch->box->dropped_old, (uint64_t)freed, relaxed);
-    return freed ? freed : status;
+    atomic_store_explicit(&box->received_bytes, bytes, relaxed);
+    atomic_store_explicit(&box->received_copied, copied, relaxed);
+    return freed ? (int)(freed < INT_MAX ? freed : INT_MAX) : status;
 }
 
 static int mailbox_close(cue_channel *base)

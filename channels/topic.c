@@ -882,8 +882,13 @@ static int nap_for_taking(struct topic_channel *ch, uint64_t until, int64_t dead
         return 0;
     if (nap <= 0)
         return CUE_ETIMEDOUT;
+    atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: waits_end */
     int status = interrupted(ch);
-    return status ? status : after_nap(ch->lane.pool, futex_wait(room, seen, nap));
+    pool_before_sleep(ch->lane.pool);
+    if (!status)
+        status = after_nap(ch->lane.pool, futex_wait(room, seen, nap));
+    atomic_store_explicit(&ch->napping, NULL, seq_cst);
+    return status;
 }
 
 struct target {

@@ -220,6 +220,31 @@ Test(shut, discarded_messages_are_freed_with_their_blocks_and_counted)
     }
 }
 
+Test(shut, mailbox_that_drops_the_oldest_discards_all_that_it_holds)
+{
+    open_both("a?depth=4&full=drop-old");
+    for (int i = 0; i < 8; i++)
+        cr_assert(eq(int, send_int(out, i), 0));
+    cr_assert(eq(int, cue_channel_shut(in, CUE_DISCARD, CUE_NOW), 8));
+    cr_assert(eq(u64, stat_of(in).dropped, 8));
+}
+
+Test(shut, who_waits_for_several_hears_of_one_that_has_ended)
+{
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        cue_channel *other, *both[2];
+        cue_msg m;
+        open_kind(kind, "");
+        CUE_MUST(cue_channel_open(lane("other"), CUE_RECV, NULL, &other));
+        both[0] = other;
+        both[1] = in;
+        cr_assert(eq(int, cue_channel_shut(in, CUE_DRAIN, CUE_NOW), 0));
+        cr_assert(eq(int, cue_channel_recv_any(both, 2, &m, generous()), CUE_ECLOSED), "%s", kinds[kind]);
+        CUE_MUST(cue_channel_close(other));
+        close_both();
+    }
+}
+
 Test(shut, discard_ends_another_threads_wait)
 {
     for (unsigned kind = 0; kind < KINDS; kind++) {
