@@ -1,6 +1,8 @@
 """The package as it is shipped: stubs and texts that say what is there, style, sanitizers."""
 
 import ast
+import importlib
+import importlib.util
 import inspect
 import os
 import shutil
@@ -112,6 +114,83 @@ def test_pure_python_parts_are_typed():
                 assert node.returns is not None, f"{path.name}: {node.name}"
 
 
+@pytest.mark.seconds(240)
+def test_types_that_users_see(tmp_path):
+    """A program of a user's is checked strictly, and runs; and so is the package."""
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("no mypy in this environment")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path)]
+    for what in ([HERE / "typed_user.py"], ["--no-warn-return-any", "-p", "cuelight"]):
+        done = subprocess.run([*mypy, *what], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    quiet = ["-W", "error", "-W", "ignore::DeprecationWarning"]
+    done = subprocess.run([sys.executable, *quiet, HERE / "typed_user.py", tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+MODULES = [
+    "managed_memory",
+    "dtypes",
+    "npshm",
+    "npio",
+    "shmutils",
+    "primitives",
+    "atomic",
+    "generics",
+    "heap",
+    "types",
+    "util",
+    "info",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_has_a_text_and_a_home(name):
+    module = importlib.import_module(f"cuelight.{name}")
+    assert module.__doc__
+    for public in getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"]):
+        thing = getattr(module, public)
+        if not (inspect.isclass(thing) or callable(thing)) or thing.__module__.split(".")[0] != "cuelight":
+            continue
+        assert thing.__doc__, public
+        home = sys.modules[thing.__module__]
+        assert getattr(home, public, None) is thing, f"{public} cannot be imported from {thing.__module__}"
+        for member, value in vars(thing).items() if inspect.isclass(thing) else ():
+            if not member.startswith("_") and inspect.isroutine(value):
+                assert value.__doc__, f"{public}.{member}"
+
+
+def test_what_has_a_state_has_a_repr_that_says_it(name):
+    from cuelight import atomic, heap, managed_memory, primitives, shmutils, types
+
+    memory = heap.Heap()
+    pool = managed_memory.MemoryPool(4096, name, 7)
+    alloc = pool.alloc(100)
+    with pytest.warns(DeprecationWarning, match="SharedArray"):
+        array = shmutils.SharedMemoryArray((2, 3), "f4", "some-name")
+    number = types.Box[types.Double](memory)
+    number.value = 2.5
+    shown = {
+        repr(memory): "map_size 4096",
+        repr(memory.malloc(100)): "100",
+        repr(pool): name,
+        repr(alloc): "100",
+        repr(array): "some-name",
+        repr(number): "2.5",
+        repr(primitives.AtomicInt64(bytearray(8))): "0",
+        repr(primitives.Lock(bytearray(40))): "Lock",
+        repr(atomic.LockingInt64(bytearray(48))): "0",
+        repr(types.Box[types.List](memory)): "[]",
+        repr(types.Box[types.Dict](memory)): "{}",
+        repr(types.Array[types.Double, 2](bytearray(16))): "0.0",
+        repr(types.Array): "cuelight.types.Array",
+    }
+    pool.destroy()
+    for text, what in shown.items():
+        assert what in text
+        assert " object at 0x" not in text, text
+
+
 # ---- under the address sanitizer ----
 
 ASAN_TESTS = ["test_lifetimes.py", "test_arrays.py", "test_channel.py"]
@@ -203,8 +282,14 @@ def test_heaps_and_locks_under_the_address_sanitizer(tmp_path):
         subprocess.run([gcc, *flags, *sources, "-o", package / Path(module.__file__).name, "-pthread"], check=True)
     done = subprocess.run(
         [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k"]
-        + ["noise or is_like_dict or damaged or collected or views or callback or unfinished or where_blocks or held_lock"]
-        + [HERE / name for name in ("test_types.py", "test_heap.py", "test_primitives.py")],
+        + [
+            "noise or is_like_dict or damaged or collected or views or callback or unfinished or where_blocks or held_lock"
+            " or every_shape or every_byte or test_rounds"
+        ]
+        + [
+            HERE / name
+            for name in ("test_types.py", "test_heap.py", "test_primitives.py", "test_npshm.py", "test_leaks_modules.py")
+        ],
         env=os.environ
         | {
             "LD_PRELOAD": asan,
@@ -212,6 +297,7 @@ def test_heaps_and_locks_under_the_address_sanitizer(tmp_path):
             "UBSAN_OPTIONS": "halt_on_error=1",
             "PYTHONPATH": str(tmp_path),
             "PYTHONMALLOC": "malloc",
+            "CUE_LEAK_ROUNDS": "50",
             "CUE_PREFIX": os.environ["CUE_PREFIX"] + "-asan",
         },
         cwd=HERE,

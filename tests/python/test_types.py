@@ -9,6 +9,7 @@ import decimal
 import enum
 import fractions
 import gc
+import multiprocessing
 import os
 import pickle
 import struct
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuelight import types as module
+from cuelight.atomic import LockingInt64
 from cuelight.heap import Heap
 from cuelight.primitives import AtomicInt32, AtomicInt64, Lock
 from cuelight.types import Array, Box, Dict, Double, Int64, List, Object, Size_t, Struct, UInt64
@@ -718,6 +720,34 @@ def test_processes_that_share_a_dict_and_a_list(child):
     assert one["sum"] == len(two) == 600
     assert all(one[key] == key[1] for key in two)
     assert [i for me, i in two if me == 1] == list(range(300))
+
+
+def fill(lock, table, names, row, locking, number):
+    """In another process."""
+    for _ in range(50):
+        with lock:
+            table["sum"] = table.get("sum", 0) + 1
+            names.append(number)
+            row[1].value += 1
+            locking.add(1)
+
+
+@pytest.mark.seconds(120)
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_everything_is_an_argument_of_processes(method):
+    context = multiprocessing.get_context(method)
+    heap = Heap()
+    parts = Box[Lock](heap), Box[Dict](heap), Box[List](heap), Box[Array[Double, 3]](heap), Box[LockingInt64](heap)
+    children = [context.Process(target=fill, args=(*parts, n)) for n in range(2)]
+    for one in children:
+        one.start()
+    for one in children:
+        one.join()
+    assert [one.exitcode for one in children] == [0, 0]
+    lock, table, names, row, locking = parts
+    assert (table["sum"], sorted(names), row[1].value, locking.get()) == (100, [0] * 50 + [1] * 50, 100, 100)
+    assert lock.acquire(False)
+    lock.release()
 
 
 KILLED = (

@@ -1,9 +1,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import Any, Final, Literal, Protocol, Self, SupportsIndex, TypedDict
+from typing import Any, Final, Literal, Protocol, SupportsIndex, TypedDict
 
 from numpy.typing import DTypeLike, NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 from .info import BlockInfo, PartyInfo, TypeInfo
 

@@ -82,6 +82,6 @@ class LockingUInt64(_Locking):
     max = (1 << 64) - 1
 
 
-AtomicDouble = primitives.AtomicDouble or LockingDouble
-AtomicInt64 = primitives.AtomicInt64 or LockingInt64
-AtomicUInt64 = primitives.AtomicUInt64 or LockingUInt64
+AtomicDouble = primitives.AtomicDouble if primitives.AtomicDouble is not None else LockingDouble
+AtomicInt64 = primitives.AtomicInt64 if primitives.AtomicInt64 is not None else LockingInt64
+AtomicUInt64 = primitives.AtomicUInt64 if primitives.AtomicUInt64 is not None else LockingUInt64

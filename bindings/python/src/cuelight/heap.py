@@ -15,7 +15,7 @@ import threading
 import weakref
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._heap import Arena
 from ._heap import Block as _Block
@@ -67,6 +67,10 @@ class Heap(Arena, Struct):
     class Block(_Block):
         __doc__ = _Block.__doc__
         __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def malloc(self, size: int, alignment: int | None = None) -> Heap.Block: ...
 
     def __init__(self, map_size: int = PAGESIZE) -> None:
         if map_size <= 0 or map_size % mmap.ALLOCATIONGRANULARITY:

@@ -1,6 +1,7 @@
 import enum
-from collections.abc import Buffer
 from typing import Any, Final, final, overload
+
+from typing_extensions import Buffer
 
 from .dtypes import DragonError as DragonError
 from .dtypes import DragonException as DragonException

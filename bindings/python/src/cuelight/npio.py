@@ -84,7 +84,7 @@ def _block_elements(array: np.ndarray, cont_block_size_mb: int | None) -> int:
     return max(1, (int(cont_block_size_mb) << 20) // max(1, array.itemsize))
 
 
-def _bytes_of(array: np.ndarray) -> memoryview:
+def _bytes_of(array: Any) -> memoryview:
     return memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else memoryview(b"")
 
 
@@ -149,7 +149,7 @@ def _fill(handle: BinaryIO, piece: np.ndarray, name: Any) -> None:
     data, at = _bytes_of(piece), 0
     while at < len(data):
         part = data[at : at + _MAX_BLOCK]
-        got = handle.readinto(part) if hasattr(handle, "readinto") else None  # type: ignore[attr-defined]
+        got = handle.readinto(part) if hasattr(handle, "readinto") else None
         if got is None:
             more = handle.read(len(part))
             got = len(more)
@@ -161,7 +161,7 @@ def _fill(handle: BinaryIO, piece: np.ndarray, name: Any) -> None:
 
 def _send(handle: Any, fd: int, start: int, size: int, name: Any) -> bool:
     """Copies the next `size` bytes of a plain file to offset `start` of another, within the kernel. False: cannot be done so."""
-    raw = handle if type(handle) is io.FileIO else getattr(handle, "raw", None)
+    raw: Any = handle if type(handle) is io.FileIO else getattr(handle, "raw", None)
     plain = type(handle) in (io.FileIO, io.BufferedReader, io.BufferedRandom) and type(raw) is io.FileIO
     if not plain or not raw.seekable():
         return False  # a pipe, or a file that unpacks or counts what it reads

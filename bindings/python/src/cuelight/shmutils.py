@@ -71,11 +71,11 @@ else:
                 self._warn()
                 return what(*args, **kwargs)
 
-            if inspect.iscoroutinefunction(what):
-                wrapper = inspect.markcoroutinefunction(wrapper) if sys.version_info >= (3, 12) else _coroutine(what, self)
-            return _wrapped(wrapper, what, self.message)
+            if not inspect.iscoroutinefunction(what):
+                return _wrapped(wrapper, what, self.message)
+            return _wrapped(_coroutine(what, self), what, self.message)
 
-        def _mark_class(self, what: type) -> type:
+        def _mark_class(self, what: Any) -> Any:
             plain = what.__init__
 
             @functools.wraps(plain)
@@ -83,8 +83,8 @@ else:
                 self._warn()
                 plain(instance, *args, **kwargs)
 
-            what.__init__ = __init__  # type: ignore[misc]
-            what.__deprecated__ = self.message  # type: ignore[attr-defined]
+            what.__init__ = __init__
+            what.__deprecated__ = self.message
             return what
 
     def _coroutine(what: Any, mark: deprecated) -> Any:
@@ -129,12 +129,17 @@ class SharedMemoryArray:
         self.smh: Segment | None = None
         self.array: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        state = "open" if self.smh is not None else "not open"
+        dtype = getattr(self.dtype, "__name__", self.dtype)
+        return f"<{type(self).__qualname__} {self.name!r}: shape {self.shape}, {dtype}, {state}>"
+
     def _bytes(self) -> int:
         dtype = np.dtype(self.dtype)
         if dtype.hasobject:
             raise ValueError(f"an array of {dtype} holds references: they mean nothing to another process")
         dims = tuple(self.shape) if isinstance(self.shape, Iterable) else (self.shape,)
-        size = dtype.itemsize * math.prod(operator.index(n) for n in dims)
+        size = int(dtype.itemsize) * math.prod(operator.index(n) for n in dims)
         if size <= 0 or min(dims, default=1) < 0:
             raise ValueError("'size' must be a positive number different from zero")
         return size

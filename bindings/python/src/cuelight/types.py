@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._heap import Store
 from ._memory import Double, Int64, Size_t, UInt64, members
@@ -46,6 +46,11 @@ class Struct:
     """
 
     _fields_: dict[str, Any]
+    _made_layout: Any
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the fields
 
     @classmethod
     def _layout(cls) -> tuple[int, int, tuple[tuple[str, Any, int, int], ...]]:
@@ -132,7 +137,7 @@ class _Array:
         return f"<{type(self).__module__}.{type(self).__qualname__}: {self._vals!r}>"
 
 
-def Array(__name__: str, cls: Any, n: int) -> Any:
+def _array(__name__: str, cls: Any, n: int) -> Any:
     """An array of values backed by (shared) memory.
 
     ``Array[cls, n]`` is the type of arrays with `n` members, each `cls.size` bytes rounded up to a multiple of `cls.align`. Its
@@ -154,14 +159,14 @@ def Array(__name__: str, cls: Any, n: int) -> Any:
     stride = _align(cls.size, cls.align)
     if stride < 1:
         raise ValueError(f"{cls!r} has no size: there is no array of it")
-    own = {"_cls": cls, "_length": n, "_stride": stride, "size": stride * n, "align": cls.align, "__doc__": Array.__doc__}
+    own = {"_cls": cls, "_length": n, "_stride": stride, "size": stride * n, "align": cls.align, "__doc__": _array.__doc__}
     return type(__name__, (_Array,), own)
 
 
-Array = ProductType("Array", Array, (ObjectType, IntType))  # type: ignore[assignment]
+Array = ProductType("Array", _array, (ObjectType, IntType))
 
 
-def _new(cls: type) -> Any:
+def _new(cls: Any) -> Any:
     return cls.__new__(cls)
 
 
@@ -206,7 +211,7 @@ class _Box:
         return other
 
 
-def Box(__name__: str, cls: Any) -> Any:
+def _box(__name__: str, cls: Any) -> Any:
     """A heap-allocated box to put values in.
 
     ``Box[cls](heap, *args, **kwargs)`` allocates `cls.size` bytes and makes a `cls` there; it is an instance of `cls`, can be
@@ -224,7 +229,7 @@ def Box(__name__: str, cls: Any) -> Any:
     return type(__name__, (_Box, cls), {"_boxed": cls, "_bytes": getattr(cls, "size", None), "__doc__": cls.__doc__})
 
 
-Box = ObjectType("Box", Box)  # type: ignore[assignment]
+Box = ObjectType("Box", _box)
 
 
 class _Showing(threading.local):
@@ -551,7 +556,7 @@ class List(Object):
     def __radd__(self, other: Any) -> Any:
         return other + self._object if isinstance(other, list) else NotImplemented
 
-    def __iadd__(self, other: Iterable[Any]) -> List:
+    def __iadd__(self, other: Iterable[Any]) -> List:  # type: ignore[misc]
         self.extend(other)
         return self
 
