@@ -541,7 +541,7 @@ static int claim(struct ring_channel *ch, struct took *took)
     if (ch->redeliver && returned_claim(ch, took))
         return 1;
     int status = ch->way->take(ch, took);
-    if (status == 1 && took->state & REC_LENT)
+    if (status == 1 && ch->redeliver) /* then it is LENT */
         message_handed_out(took->rec); /* else one that died with it half in `dead` would count as a sender, see returned_put */
     return status;
 }
