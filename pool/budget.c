@@ -11,7 +11,7 @@
  * freed by cue_block_free alone. The latter two are the drift. Who is about to be refused computes it, from a look at the counts, the
  * records and the seats between which no operation began or ended:
  *
- *   drift = count - sum over the records - what the seats of the living may be about to do
+ *   drift = count - sum over the records - what the seats of those who lived before the look may be about to do
  *
  * and takes it off. It may be found too small (a living seat may have done its part already), never too big, and stays true whatever
  * happens after the look, for nobody else takes it off: the CAS that does also raises the number of settlements, which must be that of
@@ -23,7 +23,7 @@
  *
  * Crash points: killed with a seat: the seat is dead, which the kernel says, and its part is drift. Killed before the block is KEPT:
  * recovery frees the block, and the raise is drift. Killed after the free, before the counts: the same. Killed between the two CASes of
- * a settlement: the other count is settled by the next one.
+ * a settlement: the other count is settled by the next one. Model: budget.pml.
  */
 #include "budget_layout.h"
 #include "pool_private.h"
@@ -208,22 +208,23 @@ static bool look(const struct budget_ref *budget, struct look *out)
 {
     struct budget *words = budget->words;
     struct sums sums = { .budget = budget };
-    for (unsigned n = 0; n < BUDGET_SEATS; n++)
-        out->seats[n] = atomic_load_explicit(&words->seats[n].word, seq_cst);
-    out->used = atomic_load_explicit(&words->used, seq_cst);
-    out->blocks = atomic_load_explicit(&words->blocks, seq_cst);
-    pool_each_record(budget->pool, sum_record, &sums);
-    if (atomic_load_explicit(&words->used, seq_cst) != out->used || atomic_load_explicit(&words->blocks, seq_cst) != out->blocks)
-        return false;
     uint64_t units = 0, blocks = 0;
     for (unsigned n = 0; n < BUDGET_SEATS; n++) {
-        if (atomic_load_explicit(&words->seats[n].word, seq_cst) != out->seats[n])
-            return false;
+        out->seats[n] = atomic_load_explicit(&words->seats[n].word, seq_cst);
+        /* before the walk: who dies later may have made a block after we have passed its record */
         if (!(out->seats[n] & SEAT_BUSY) || seat_dead(budget->pool, out->seats[n]))
             continue;
         units += units_of((unsigned)(out->seats[n] >> 26) & 63);
         blocks++;
     }
+    out->used = atomic_load_explicit(&words->used, seq_cst);
+    out->blocks = atomic_load_explicit(&words->blocks, seq_cst);
+    pool_each_record(budget->pool, sum_record, &sums);
+    if (atomic_load_explicit(&words->used, seq_cst) != out->used || atomic_load_explicit(&words->blocks, seq_cst) != out->blocks)
+        return false;
+    for (unsigned n = 0; n < BUDGET_SEATS; n++)
+        if (atomic_load_explicit(&words->seats[n].word, seq_cst) != out->seats[n])
+            return false;
     out->used_drift = drift_of(out->used, sums.units, units);
     out->blocks_drift = drift_of(out->blocks, sums.blocks, blocks);
     return true;
