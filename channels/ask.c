@@ -8,6 +8,13 @@
  *
  * The box is a mortal mailbox (actor_lane.h): it goes with the asker's process, and what waits in it.
  *
+ * THROUGH A SOCKET the address travels along. Who can map the asker's pool answers there. Who cannot answers through the socket
+ * (nng/answer.c): its answer is given to the asker's box in process memory, by box and tag of the question that waits, and the asker
+ * itself copies it into its pool. Whether who took the question is there the sending channel knows: a message that was
+ * never sent is nobody's yet, and waits for a receiver; one that was acknowledged is the receiver's of that session; one that was not
+ * may be, and is sent again to the next one that comes. It is over when another receiver has the address, of what was
+ * acknowledged, or when there is none for some looks.
+ *
  * WHO ENDS A WAIT. An answer; the time-out; cue_channel_wake, cue_channel_close; and the death of who was to answer:
  *   - it died with the question in its hands (OWNED by it): whoever sweeps up after it answers CUE_EDEAD in its place, before the
  *     record is freed (ask_settle); so does who buries an actor's mailbox or drops a question from a full lane.
@@ -25,7 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BOX_DEPTH = 64, BOX_LINKS = 16, FIRST_LOOK_NS = 2000000 };
+enum { BOX_DEPTH = 64, BOX_LINKS = 16, FIRST_LOOK_NS = 2000000, AWAY_LOOKS = 4 };
 
 struct ask_box {
     struct ask_box *next;  /* of the channel; stays in its list until that is closed */
@@ -34,6 +41,8 @@ struct ask_box {
     /* who wakes: NULL while there is no mailbox. After that it may still be woken, which does no harm */
     _Atomic(_Atomic uint32_t *) word;
     _Atomic bool died; /* the watched party */
+    uint64_t wanted;   /* sockets: the tag that is waited for, 0: none; under far_lock */
+    _Atomic(struct ask_far *) far; /* the answer that came through the socket; written under far_lock */
     struct lane_end end;
     struct link links[BOX_LINKS];
 };
@@ -49,7 +58,8 @@ struct question {
     unsigned slot;
     uint32_t epoch;
     struct watch *watch; /* of that party */
-    uint32_t line;       /* the connection that it went through, see channel_ops */
+    uint64_t number;     /* its message's on a socket, see channel_ops; 0: none */
+    unsigned away;       /* so often who took it was not connected */
 };
 
 _Thread_local struct ask_note ask_packed;
@@ -142,6 +152,105 @@ static void box_nudge(struct ask_box *box, _Atomic uint32_t *flag)
     futex_wake(word, INT_MAX);               /* who looked before this and sleeps after it looks again a watch period later */
 }
 
+/* ---- answers through sockets ---- */
+
+/* Who looks for a box, and who frees them. */
+static pthread_mutex_t far_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* From now on, for `tag`; or for nothing any more, tag 0: and whatever came is freed. */
+static void far_want(cue_channel *ch, struct ask_box *box, uint64_t tag)
+{
+    if (!ch->ops->whereabouts)
+        return;
+    pthread_mutex_lock(&far_lock);
+    box->wanted = tag;
+    struct ask_far *late = atomic_exchange_explicit(&box->far, NULL, relaxed); /* under far_lock */
+    pthread_mutex_unlock(&far_lock);
+    free(late);
+}
+
+bool ask_deliver(cue_channel *ch, cue_ref from, uint64_t tag, struct ask_far *answer)
+{
+    bool found = false;
+    pthread_mutex_lock(&far_lock);
+    struct ask_box *box = atomic_load_explicit(&ch->ask_boxes, acquire); /* pairs with: box_take */
+    while (box && (!tag || box->wanted != tag))
+        box = box->next;
+    if (box) {
+        const struct lane *lane = &box->end.ch.lane;
+        found = from.node == ASK_NODE && from.process == (uint32_t)ch->pool->uid && from.index == lane->index &&
+                from.generation == (uint32_t)lane->generation;
+    }
+    if (found) {
+        box->wanted = 0;
+        atomic_store_explicit(&box->far, answer, seq_cst); /* pairs with: far_take, before the nudge */
+        box_nudge(box, &box->end.ch.woken);
+    } else {
+        atomic_fetch_add_explicit(&ch->late, 1, relaxed); /* a count for people */
+    }
+    pthread_mutex_unlock(&far_lock);
+    return found;
+}
+
+void ask_deliver_status(cue_channel *ch, cue_ref from, uint64_t tag, int status)
+{
+    struct ask_far *answer = from.node == ASK_NODE ? calloc(1, sizeof *answer) : NULL;
+    if (!answer)
+        return;
+    answer->status = status;
+    if (!ask_deliver(ch, from, tag, answer))
+        free(answer);
+}
+
+static int copy_in(cue_pool *pool, const void *bytes, size_t size, cue_block *out)
+{
+    int status = cue_block_alloc(pool, size, NULL, out);
+    if (!status && size)
+        memcpy(out->data, bytes, size);
+    if (!status)
+        atomic_fetch_add_explicit(&pool->copied, size, relaxed); /* a count for people */
+    return status;
+}
+
+/* As a message in the asker's own pool. */
+static int far_read(cue_pool *pool, const struct ask_far *far, cue_msg *out)
+{
+    struct block_ref ref;
+    cue_block copy = { 0 };
+    memset(out, 0, sizeof *out);
+    out->type = far->type;
+    out->status = far->status;
+    out->key = far->key;
+    int status = far->nbytes ? copy_in(pool, far->bytes, far->nbytes, &copy) : 0;
+    if (!status && far->has_block)
+        status = copy_in(pool, far->bytes + far->nbytes, far->size, &out->block);
+    memcpy(out->priv, copy.priv, sizeof copy.priv);
+    if (status) {
+        cue_msg_release(out);
+        return trail_in(status, "the answer has come, and finds no room");
+    }
+    out->data = far->has_bytes ? copy.data : out->block.data;
+    out->size = far->has_bytes ? far->nbytes : out->block.size;
+    if (far->has_block && handle_open(&out->block, &ref) == 0)
+        atomic_store_explicit(&ref.rec->type, far->block_type, relaxed); /* ours */
+    if (!far->has_bytes && !out->type)
+        out->type = far->block_type;
+    return 0;
+}
+
+/* 1: it is there; 0: not yet. */
+static int far_take(cue_channel *ch, struct ask_box *box, cue_msg *answer)
+{
+    struct ask_far *far = ch->ops->whereabouts ? atomic_exchange_explicit(&box->far, NULL, seq_cst) : NULL; /* pairs with: ask_deliver */
+    if (!far)
+        return 0;
+    int status = far_read(ch->pool, far, answer);
+    free(far);
+    return status ? status : 1;
+}
+
+/* ---- wake, close ---- */
+
 void ask_wake(cue_channel *ch)
 {
     for (struct ask_box *box = atomic_load_explicit(&ch->ask_boxes, acquire); box; box = box->next)
@@ -151,20 +260,25 @@ void ask_wake(cue_channel *ch)
 
 void ask_close(cue_channel *ch)
 {
-    struct ask_box *next, *box = atomic_load_explicit(&ch->ask_boxes, acquire);
+    struct ask_box *next, *box;
     bool ours = ch->forks == fork_epoch; /* else they are the parent's */
     while (ours && atomic_load_explicit(&ch->asking, seq_cst)) { /* pairs with: cue_channel_ask */
         for (struct ask_box *b = atomic_load_explicit(&ch->ask_boxes, acquire); b; b = b->next)
             box_nudge(b, &b->end.ch.closing);
         nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
     }
-    for (box = atomic_load_explicit(&ch->ask_boxes, acquire); box; box = next) {
+    if (ours)
+        pthread_mutex_lock(&far_lock);
+    box = atomic_exchange_explicit(&ch->ask_boxes, NULL, acquire);
+    if (ours)
+        pthread_mutex_unlock(&far_lock);
+    for (; box; box = next) {
         next = box->next;
         if (ours)
             box_end(ch, box);
+        free(atomic_load_explicit(&box->far, relaxed)); /* nobody is left */
         free(box);
     }
-    atomic_store_explicit(&ch->ask_boxes, NULL, relaxed); /* nobody is left */
 }
 
 /* They are the parent's; so are the threads that ask. */
@@ -230,11 +344,19 @@ static bool question_waits(struct question *q)
     return true;
 }
 
+/* Of a question that went through a socket: it is over with who took it, if that is not connected for some looks. */
+static bool taker_gone(struct question *q)
+{
+    enum whereabouts where = q->number ? q->ch->ops->whereabouts(q->ch, q->number) : TAKER_THERE;
+    q->away = where == TAKER_AWAY ? q->away + 1 : 0;
+    return where == TAKER_GONE || q->away == AWAY_LOOKS;
+}
+
 /* Whether nobody is left who could answer. */
 static bool nobody_will_answer(struct question *q)
 {
     if (!q->rec)
-        return q->ch->ops->line && q->line && q->ch->ops->line(q->ch) != q->line;
+        return taker_gone(q);
     bool waits = question_waits(q);
     if (waits || !q->noted || replier_lives(q))
         return false;
@@ -255,7 +377,9 @@ static void watch_replier(struct question *q)
 /* 1: the answer is there; 0: not yet. */
 static int answer_take(struct question *q, cue_msg *answer)
 {
-    int got;
+    int got = far_take(q->ch, q->box, answer);
+    if (got)
+        return got;
     while ((got = lane_end_take(&q->box->end, answer)) > 0) {
         if (answer->tag == q->tag)
             return 1;
@@ -281,6 +405,9 @@ static int answer_wait(struct question *q, int64_t deadline, cue_msg *answer)
         if (!status)
             continue;
         bool died = atomic_exchange_explicit(&q->box->died, false, seq_cst); /* pairs with: replier_died */
+        bool came = atomic_load_explicit(&q->box->far, seq_cst); /* pairs with: ask_deliver */
+        if (came)
+            continue;
         if (status == CUE_EINTR && !died)
             atomic_store_explicit(&q->ch->woken, 0, seq_cst); /* it was this */
         if (status != CUE_EEMPTY && !(status == CUE_EINTR && died))
@@ -309,17 +436,21 @@ static int exchange(cue_channel *ch, struct ask_box *box, const cue_msg *m, int6
         if (receiver_party(receiver) >= 1 && receiver_party(receiver) <= ch->pool->max_parties)
             replier_note(&q, receiver_party(receiver) - 1, receiver_epoch(receiver));
     }
-    ask_packed.index = INDEX_NONE;
+    ask_packed = (struct ask_note){ .index = INDEX_NONE };
+    far_want(ch, box, q.tag);
     int status = channel_send(ch, &request, deadline);
-    if (status < 0)
+    if (status < 0) {
+        far_want(ch, box, 0);
         return status;
+    }
     if (ask_packed.index != INDEX_NONE) {
         q.rec = pool_record(ch->pool, ask_packed.index);
         q.generation = ask_packed.generation;
-    } else if (ch->ops->line) {
-        q.line = ch->ops->line(ch);
+    } else if (ch->ops->whereabouts) {
+        q.number = ask_packed.number;
     }
     status = answer_wait(&q, deadline, answer);
+    far_want(ch, box, 0);
     watch_end(q.watch);
     if (status)
         return status;
@@ -411,6 +542,8 @@ int cue_reply(const cue_msg *request, const cue_msg *answer)
         return trail(CUE_EINVAL, "cue_reply: the request has no sender");
     int status = is_question(request) || !ask_reply_to_actor ? 1 : ask_reply_to_actor(request, answer);
     if (status <= 0)
+        return status;
+    if (is_question(request) && request->priv[3] & 1 && (status = nng_reply(request, answer)) <= 0) /* bit 0: see cue_msg_peer */
         return status;
     cue_pool *pool = asker_pool(request);
     status = pool ? pool_enter(pool) : trail(CUE_EREMOTE, "cue_reply: the asker's pool is not open in this process");

@@ -23,8 +23,24 @@ void ask_settle(cue_pool *pool, struct record *rec, uint32_t index);
 struct ask_note {
     uint32_t index;
     uint64_t generation;
+    uint64_t number; /* sockets: of the message on its channel; there is no record */
 };
 extern _Thread_local struct ask_note ask_packed;
+
+/* An answer that came through a socket from who cannot reach the asker's pool; its bytes, then the block's. */
+struct ask_far {
+    uint32_t type, block_type;
+    int32_t status;
+    bool has_bytes, has_block;
+    uint64_t key;
+    size_t nbytes, size;
+    char bytes[];
+};
+/* Gives it to who asks on this channel with that box and tag: true, and it is his, to free. False: nobody, which is counted. Never
+ * waits; by any thread. */
+bool ask_deliver(cue_channel *ch, cue_ref from, uint64_t tag, struct ask_far *answer);
+/* The same with nothing but a status, if it is a question at all. */
+void ask_deliver_status(cue_channel *ch, cue_ref from, uint64_t tag, int status);
 
 /* channel.c: those who ask on this channel come out with CUE_EINTR (async-signal-safe), with CUE_ECLOSED; what they used is freed. */
 void ask_wake(cue_channel *ch);

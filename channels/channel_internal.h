@@ -39,6 +39,7 @@ struct channel_sleep {
 };
 
 struct parcel; /* message.h */
+enum whereabouts { TAKER_THERE, TAKER_AWAY, TAKER_GONE }; /* or it was not sent yet; it is not connected now; another has the lane now */
 
 struct channel_ops {
     int (*send_many)(cue_channel *ch, const cue_msg *m, size_t n, int64_t deadline); /* how many; empties *m[i].move of those */
@@ -62,9 +63,10 @@ struct channel_ops {
      * look again. Each doze that said true is followed by a rouse, by a thread that might receive (or send) at that time. */
     bool (*doze)(cue_channel *ch, unsigned how, struct channel_sleep *on);
     void (*rouse)(cue_channel *ch, unsigned how);
-    /* Sockets. poll_fd: readable as cue_channel_fd says, or a status. line: which connection it has now; 0: none. Both may be NULL. */
+    /* Sockets. poll_fd: readable as cue_channel_fd says, or a status. whereabouts: of who took message `number`, see ask_note.
+     * Both may be NULL. */
     int (*poll_fd)(cue_channel *ch, unsigned how);
-    uint32_t (*line)(cue_channel *ch);
+    enum whereabouts (*whereabouts)(cue_channel *ch, uint64_t number);
     /* The word that says who has the receiving end, see lane_layout.h: who is asked through this channel. NULL: many or nobody has. */
     uint64_t (*receiver)(cue_channel *ch);
     bool asks; /* what goes through it can be answered */
@@ -91,6 +93,8 @@ struct cue_channel {
 int lane_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);
 /* A name that begins with @: what happens in the pool (pool_topics.c). */
 int pool_topic_open(cue_pool *pool, const char *name, unsigned how, const cue_channel_opts *with, cue_channel **out);
+/* Answers a question that came through a socket from who cannot be reached in a pool. 1: it is another kind of question. */
+int nng_reply(const cue_msg *request, const cue_msg *answer);
 int nng_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out); /* channels/nng/ */
 
 /* ---- what a record says while it is on its way: record.lane ----

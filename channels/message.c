@@ -133,7 +133,7 @@ static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct ope
     }
     memcpy(data, &header, sizeof header);
     if (is_question(m))
-        ask_packed = (struct ask_note){ out->index, rec_generation(out->state) };
+        ask_packed = (struct ask_note){ .index = out->index, .generation = rec_generation(out->state) };
     if (!ref || !ref->owner)
         return 0;
     /* relaxed: made readable by SENT */

@@ -31,7 +31,8 @@ struct cell {
     _Atomic uint64_t max;  /* receiver: the largest message it takes; before `word` */
     _Atomic uint32_t bell; /* futex: see above */
     _Atomic uint32_t seen; /* sender: 1 + the incarnation whose BYE it has heard; a futex for the receiver */
-    uint64_t spare[4];
+    _Atomic uint64_t session; /* receiver: its channel's random id; before `word` */
+    uint64_t spare[3];
 };
 static_assert(sizeof(struct cell) == 64, "a line");
 

@@ -75,6 +75,18 @@ void sender_hello(struct sender *s)
     s->hellos++;
 }
 
+bool sender_heard(struct sender *s)
+{
+    char bytes[WIRE_HEAD_MAX];
+    struct wire_head head = { .kind = WIRE_HEARD, .channel = s->channel, .incarnation = s->incarnation, .number = s->heard, .session = s->heard_of };
+    if (!s->welcome || s->stuck)
+        return false;
+    nng_msg *packet = packet_of(bytes, wire_write_head(&head, bytes, sizeof bytes));
+    if (packet)
+        packet_put(s, packet);
+    return packet != NULL;
+}
+
 /* ---- items ---- */
 
 static bool has_payload(const struct message *m)

@@ -48,6 +48,7 @@ enum {
     SOCKET_MAX_DEFAULT = 64 << 20,  /* the largest message */
     SOCKET_MAX_EVER = 1 << 30,
     SOCKET_DEPTH_DEFAULT = 1024,
+    LINGER_DEFAULT_NS = 1000 * 1000 * 1000,
     ACK_EVERY = 128,                    /* messages handed out from one batch */
     HELLO_AGAIN_NS = 200 * 1000 * 1000, /* a sender that hears nothing says hello again */
     PACKETS_BUFFERED = 16,              /* in NNG, on either side */
@@ -81,6 +82,7 @@ struct socket_lane {
     void (*halt)(struct socket_lane *lane);
     struct socket_lane *next_open; /* socket.c */
     pid_t pid;
+    uint64_t id; /* random */
 };
 
 /* ---- socket.c: what both ends do ---- */
@@ -91,6 +93,8 @@ void socket_shut(struct socket_lane *lane);
 /* From here on, until close, `halt` is called at exit. */
 void socket_opened(struct socket_lane *lane);
 void socket_closed(struct socket_lane *lane);
+/* The open lane of this process with that id, inside as after socket_enter; NULL: none. */
+struct socket_lane *socket_find(uint64_t id);
 /* What close does in a forked child: it must not touch NNG. */
 int socket_forked(struct socket_lane *lane);
 static inline int socket_enter(struct socket_lane *lane)
@@ -119,8 +123,11 @@ int peer_options(struct socket_lane *lane, const struct channel_url *url, const 
 /* Refuses connections of other users where the kernel says who they are, of the unverified where TLS does, and whom the
  * application does not admit. NNG calls it before a pipe is used, on a thread of its own. */
 bool peer_admitted(const struct socket_lane *lane, nng_pipe pipe);
-/* Remembers who is at the other end, for cue_msg_peer: a word for cue_msg.priv[3]. */
-uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host, uint32_t party);
+/* Remembers who is at the other end, for cue_msg_peer: a word for cue_msg.priv[3]. `far`: its channel, if its answers go through
+ * the socket; else 0. */
+uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host, uint32_t party, uint64_t far);
+/* The way back to who sent a message: the id of the lane that it came through, and `far`. False: not remembered any more. */
+bool peer_route(uint64_t word, uint64_t *lane, uint64_t *far);
 
 /* ---- tls.c ---- */
 /* Loads the certificates of a tls+tcp lane. CUE_ENOSYS, CUE_EINVAL, CUE_ENOENT, CUE_EPERM. */

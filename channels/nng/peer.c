@@ -18,6 +18,7 @@ enum { SEEN = 4096 };
 
 static struct {
     uint64_t number; /* of the note; 0: none */
+    uint64_t lane, far;
     cue_peer who;
 } seen[SEEN];
 static uint64_t notes;
@@ -115,7 +116,7 @@ bool peer_admitted(const struct socket_lane *lane, nng_pipe pipe)
     return !lane->admit || lane->admit(lane->admit_arg, &who) >= 0;
 }
 
-uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host, uint32_t party)
+uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host, uint32_t party, uint64_t far)
 {
     cue_peer who;
     peer_look(lane, pipe, &who);
@@ -125,8 +126,21 @@ uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host,
     uint64_t number = ++notes;
     seen[number % SEEN].number = number;
     seen[number % SEEN].who = who;
+    seen[number % SEEN].lane = lane->id;
+    seen[number % SEEN].far = far;
     pthread_mutex_unlock(&seen_lock);
     return number << 1 | 1;
+}
+
+bool peer_route(uint64_t word, uint64_t *lane, uint64_t *far)
+{
+    uint64_t number = word >> 1;
+    pthread_mutex_lock(&seen_lock);
+    bool known = seen[number % SEEN].number == number;
+    *lane = seen[number % SEEN].lane;
+    *far = seen[number % SEEN].far;
+    pthread_mutex_unlock(&seen_lock);
+    return known;
 }
 
 int cue_msg_peer(const cue_msg *m, cue_peer *out)

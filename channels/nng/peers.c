@@ -47,6 +47,7 @@ static struct cell *cell_attach(const struct peer *peer, cue_block *view)
 static void answer_near(const struct receiver *r, const struct peer *peer, struct cell *cell, bool bye)
 {
     atomic_store_explicit(&cell->max, r->lane.max, relaxed);                                     /* before the word */
+    atomic_store_explicit(&cell->session, r->lane.id, relaxed);                                  /* the same */
     atomic_store_explicit(&cell->word, cell_word(peer->incarnation, bye, peer->acked), seq_cst); /* pairs with: take_word */
     uint32_t bell = atomic_fetch_add_explicit(&cell->bell, BELL_ONE, seq_cst);                   /* pairs with: sender_thread */
     if (bell & BELL_ASLEEP)
@@ -60,7 +61,8 @@ static void answer_far(const struct receiver *r, const struct peer *peer, uint32
                               .incarnation = peer->incarnation,
                               .number = peer->acked,
                               .bye = bye,
-                              .max = r->lane.max };
+                              .max = r->lane.max,
+                              .session = r->lane.id };
     char bytes[WIRE_HEAD_MAX];
     size_t size = wire_write_head(&head, bytes, sizeof bytes);
     nng_msg *packet;
@@ -94,11 +96,13 @@ static void say_again(void *arg)
     if (nng_aio_result(r->again)) /* stopped */
         return;
     pthread_mutex_lock(&r->lock);
-    for (unsigned i = 0; i < PEERS_MAX; i++)
+    for (unsigned i = 0; i < PEERS_MAX; i++) {
         if (r->peers[i].again) {
             answer_far(r, &r->peers[i], r->peers[i].said);
             more = --r->peers[i].again || more;
         }
+        more = answers_again(r, &r->peers[i]) || more;
+    }
     r->again_ms = !more ? 0 : r->again_ms < AGAIN_MAX_MS / 2 ? r->again_ms * 2 : AGAIN_MAX_MS;
     if (more)
         nng_sleep_aio(r->again_ms, r->again);
@@ -110,16 +114,22 @@ int peers_prepare(struct receiver *r)
     return nng_aio_alloc(&r->again, say_again, r);
 }
 
+void peers_again(struct receiver *r)
+{
+    if (r->again_ms)
+        return;
+    r->again_ms = AGAIN_MIN_MS;
+    nng_sleep_aio(r->again_ms, r->again);
+}
+
 /* `lock` is held. False: it is gone. */
 static bool say(struct receiver *r, struct peer *peer, uint32_t bye)
 {
     bool lives = answer(r, peer, bye);
     peer->said = bye;
     peer->again = peer->back && !peer->pool ? AGAIN : 0;
-    if (peer->again && !r->again_ms) {
-        r->again_ms = AGAIN_MIN_MS;
-        nng_sleep_aio(r->again_ms, r->again);
-    }
+    if (peer->again)
+        peers_again(r);
     return lives;
 }
 
@@ -177,6 +187,7 @@ void peers_quiesce(struct receiver *r)
 static void peer_forget(struct receiver *r, struct peer *peer)
 {
     transfer_drop(&r->transfers, &peer->transfer);
+    answers_drop(r, peer);
     if (peer->pool && peer->pool != r->lane.base.pool)
         cue_pool_close(peer->pool);
     memset(peer, 0, sizeof *peer);
@@ -210,7 +221,11 @@ static void peer_store(struct receiver *r, struct peer *known, const struct peer
     pthread_mutex_lock(&r->lock);
     if (!known)
         peer_forget(r, oldest);
-    *(known ? known : oldest) = *fresh;
+    struct peer *to = known ? known : oldest;
+    struct answers answers = to->answers; /* another thread may have added to them */
+    answers.max = fresh->answers.max;
+    *to = *fresh;
+    to->answers = answers;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -252,9 +267,9 @@ int peer_hello(struct receiver *r, const struct wire_head *head)
         if (peer_pool(r, head, &host, &fresh.pool))
             return CUE_ECORRUPT;
         fresh.expected = head->number;
-        fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, host, head->party);
+        fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, host, head->party, fresh.pool ? 0 : head->channel);
     } else if (fresh.pipe != r->pipe) {
-        fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, 0, head->party);
+        fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, 0, head->party, fresh.pool ? 0 : head->channel);
     }
     if (fresh.expected < head->number) {
         count_add(&r->count.gaps, head->number - fresh.expected);
@@ -285,10 +300,13 @@ int peer_back(struct receiver *r, const struct wire_head *head)
     struct peer *known = peers_find(r, head->channel);
     struct peer fresh = known ? *known : (struct peer){ .channel = head->channel };
     fresh.back = r->pipe;
+    fresh.answers.max = head->max;
     fresh.used = atomic_load_explicit(&r->count.packets, relaxed) + 1; /* ours */
     peer_store(r, known, &fresh);
-    if (known && known->incarnation && !known->pool)
-        peer_acknowledge(r, known); /* it has waited for this */
+    if (known && known->incarnation && !known->pool) { /* it has waited for this */
+        peer_acknowledge(r, known);
+        answers_begin(r, known);
+    }
     return 0;
 }
 

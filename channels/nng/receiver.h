@@ -6,6 +6,15 @@
 
 enum { PEERS_MAX = 256, PIPES_SEEN = 64 };
 
+/* What a far asker has not heard yet; changes only under `lock`, by any thread that answers. */
+struct answers {
+    struct answer *first, *last;
+    uint64_t told;         /* the number of the last that is under way */
+    uint64_t max;          /* the largest that it takes */
+    int64_t tell_at;       /* when to send again what is under way */
+    int64_t away_since;    /* 0: it is connected */
+};
+
 struct peer {
     uint64_t channel;  /* 0: free */
     uint64_t expected; /* read and written only by the thread that receives */
@@ -22,6 +31,7 @@ struct peer {
     bool restarts;      /* it was told to begin again, and has not yet */
     uint32_t said;      /* in the last answer: 0, WIRE_BYE, WIRE_RESTART */
     uint32_t again;     /* far: so often still it is said again */
+    struct answers answers; /* far: to it */
 };
 
 struct receiver {
@@ -40,6 +50,8 @@ struct receiver {
     pthread_mutex_t lock;  /* for the peers: they change only under it, but for `expected`, `used` and `transfer` */
     nng_aio *again;        /* the timer of ACKs that are said again; started under `lock` */
     int32_t again_ms;      /* under `lock`: 0: it does not run */
+    uint64_t answer_bytes, answer_number; /* of all answers, of the last one; under `lock` */
+    int64_t linger_ns;     /* what close waits for them */
 
     /* by the thread that receives */
     struct peer peers[PEERS_MAX];
@@ -81,9 +93,22 @@ bool peer_acknowledge(struct receiver *r, struct peer *peer);
 void peer_restart(struct receiver *r, struct peer *peer);
 /* Drops transfers whose connection has ended; with `idle` also those that do not go on. */
 void peers_sweep(struct receiver *r, bool idle);
+/* Starts the timer, `lock` is held. */
+void peers_again(struct receiver *r);
 /* After the socket was closed, or was not opened. */
 void peers_forget(struct receiver *r);
 /* Tells all senders to stop; waits until the living near ones have. Also by the guard's thread. */
 void peers_quiesce(struct receiver *r);
+
+/* ---- answer.c: answers to far ones ---- */
+/* By the timer, `lock` is held: whether the peer has answers left. */
+bool answers_again(struct receiver *r, struct peer *peer);
+/* What it says: that it has heard some; that its back connection is new. CUE_ECORRUPT. */
+int answers_heard(struct receiver *r, const struct wire_head *head);
+void answers_begin(struct receiver *r, struct peer *peer);
+/* They go with their asker, as late. `lock` is held. */
+void answers_drop(struct receiver *r, struct peer *peer);
+/* Whether somebody who is connected has not heard all yet. */
+bool answers_left(struct receiver *r);
 
 #endif

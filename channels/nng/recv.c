@@ -144,6 +144,8 @@ static int take_by_kind(struct receiver *r)
         return peer_back(r, &r->head);
     case WIRE_CHUNK:
         return take_chunk(r, &r->head);
+    case WIRE_HEARD:
+        return answers_heard(r, &r->head);
     default:
         return CUE_ECORRUPT;
     }
@@ -485,6 +487,7 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     if (lane->max > room)
         lane->max = room; /* nothing larger could be taken in */
     r->transfers.bytes_max = opts->bytes ? opts->bytes : room / 4;
+    r->linger_ns = opts->linger.ns ? opts->linger.ns : LINGER_DEFAULT_NS;
     atomic_store_explicit(&r->poll_fd, -1, relaxed); /* nobody knows it yet */
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -530,6 +533,21 @@ static void drain(struct receiver *r)
         }
 }
 
+/* Until all answers were heard, at most the linger time. What comes besides stays its sender's. */
+static void linger(struct receiver *r)
+{
+    struct pollfd readable = { .fd = r->recv_fd, .events = POLLIN };
+    int64_t deadline = deadline_of(CUE_NS(r->linger_ns));
+    while (answers_left(r) && deadline_nap(deadline) > 0) {
+        if (poll(&readable, 1, 5) <= 0 || fetch_packet(r))
+            continue;
+        struct cursor at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
+        if (wire_read_head(&at, &r->head) && (r->head.kind == WIRE_HEARD || r->head.kind == WIRE_BACK))
+            take_by_kind(r);
+        packet_done(r);
+    }
+}
+
 static int receiver_close(cue_channel *ch)
 {
     struct receiver *r = (struct receiver *)ch;
@@ -544,6 +562,7 @@ static int receiver_close(cue_channel *ch)
     }
     if (r->packet)
         packet_done(r);
+    linger(r);
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++)
         if (r->peers[i].incarnation)

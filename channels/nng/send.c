@@ -14,6 +14,7 @@
  * struct; NNG's callbacks only store the pipe and ring. A connection is used once the receiver has answered the hello: what it
  * has already is not sent again.
  */
+#include "channels/ask.h"
 #include "sender.h"
 
 #include "base/process.h"
@@ -25,7 +26,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { FLUSH_DEFAULT_NS = 50 * 1000, LINGER_DEFAULT_NS = 1000 * 1000 * 1000, STUCK_MS = 1, REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
+enum { FLUSH_DEFAULT_NS = 50 * 1000, STUCK_MS = 1, REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
 
 const size_t sender_bytes = sizeof(struct sender);
 
@@ -78,6 +79,8 @@ static bool settle_one(struct sender *s, struct message *m, bool pinned, bool ac
     s->count.dropped += (back && !arrived) || (!back && message_too_big(s, m));
     if (m->what == WIRE_VIEWED)
         cue_block_release(&m->view); /* looks itself whether the pool is there */
+    if (message_too_big(s, m))
+        ask_deliver_status(&s->lane.base, m->item.from, m->item.tag, CUE_ETOOBIG);
     if (m->item.bytes) {
         s->waiting_bytes -= m->item.nbytes;
         free((void *)(uintptr_t)m->item.bytes);
@@ -134,10 +137,14 @@ static void hear_bye(struct sender *s)
 }
 
 /* What a receiver has said, in the cell or through NNG. */
-static void take_answer(struct sender *s, uint64_t word, uint64_t max, bool far)
+static void take_answer(struct sender *s, uint64_t word, uint64_t max, uint64_t session, bool far)
 {
     if (cell_incarnation(word) != s->incarnation || (s->welcome && s->far != far))
         return;
+    if (session != s->session) { /* it has had nothing of us yet */
+        s->session = session;
+        s->session_base = s->base;
+    }
     s->peer_max = max;
     s->far = far;
     s->was_far = s->was_far || far;
@@ -158,12 +165,14 @@ static void take_word(struct sender *s)
     uint64_t word = atomic_load_explicit(&s->cell->word, acquire); /* pairs with: the receiver's answer_near */
     if (word != s->word) {
         s->word = word;
-        take_answer(s, word, atomic_load_explicit(&s->cell->max, relaxed), false); /* before the word */
+        take_answer(s, word, atomic_load_explicit(&s->cell->max, relaxed), atomic_load_explicit(&s->cell->session, relaxed),
+                    false); /* before the word */
     }
     word = atomic_load_explicit(&s->back_word, acquire); /* pairs with: take_ack */
     if (word != s->far_word) {
         s->far_word = word;
-        take_answer(s, word, atomic_load_explicit(&s->back_max, relaxed), true); /* before the word */
+        take_answer(s, word, atomic_load_explicit(&s->back_max, relaxed), atomic_load_explicit(&s->back_session, relaxed),
+                    true); /* before the word */
     }
 }
 
@@ -234,6 +243,7 @@ static int append(struct sender *s, const cue_msg *m)
         s->count.copied += m->size;
         s->waiting_bytes += m->size;
     }
+    ask_packed.number = s->next;
     s->next++; /* sent, as far as the caller is concerned */
     s->unsent_bytes += WIRE_HEAD_MAX / 8 + m->size;
     s->count.bytes += m->size;
@@ -372,9 +382,17 @@ static int sender_poll_fd(cue_channel *ch, unsigned how)
     return fd < 0 ? CUE_ESYS : fd;
 }
 
-static uint32_t sender_line(cue_channel *ch)
+/* What was not acknowledged may have been taken or not: it is sent again to who connects next. */
+static enum whereabouts sender_whereabouts(cue_channel *ch, uint64_t number)
 {
-    return atomic_load_explicit(&((struct sender *)ch)->data.pipe, relaxed); /* a hint: it may break at any moment */
+    struct sender *s = (struct sender *)ch;
+    pthread_mutex_lock(&s->lock);
+    take_word(s);
+    bool sent = number <= s->highest, other = number < s->session_base;
+    pthread_mutex_unlock(&s->lock);
+    if (other)
+        return TAKER_GONE;
+    return sent && !atomic_load_explicit(&s->data.pipe, relaxed) ? TAKER_AWAY : TAKER_THERE; /* a hint: it may break at any moment */
 }
 
 static int sender_stat(cue_channel *ch, cue_channel_info *out)
@@ -518,6 +536,7 @@ static void *sender_thread(void *arg)
         bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers || s->awaited,
              unanswered = s->hellos > 1;
         pthread_mutex_unlock(&s->lock);
+        back_answers(s);
         int64_t look = look_after_links(s, unanswered);
         nap = look < nap ? look : nap;
         if (stuck) {
@@ -706,7 +725,7 @@ const struct channel_ops sender_ops = { .send_many = sender_send_many,
                                         .wake = sender_wake,
                                         .stat = sender_stat,
                                         .poll_fd = sender_poll_fd,
-                                        .line = sender_line,
+                                        .whereabouts = sender_whereabouts,
                                         .asks = true,
                                         .drain = sender_drain,
                                         .discard = sender_discard,

@@ -42,7 +42,10 @@ struct sender {
     _Atomic uint32_t stop;
     pthread_mutex_t pipe_lock; /* for `ended`, which keeps NNG's callbacks from the cell */
     bool ended;
-    _Atomic uint64_t back_word, back_max; /* as the cell's, from a far receiver; written by NNG's callback */
+    nng_msg *answers;          /* a packet of them; under pipe_lock */
+    uint64_t heard, heard_of;  /* the thread's: the last answer, and by which receiver */
+    bool hear;                 /* the thread's: to say so */
+    _Atomic uint64_t back_word, back_max, back_session; /* as the cell's, from a far receiver; written by NNG's callback */
     _Atomic uint32_t greet;               /* it goes, and waits to hear that we know; the same */
     _Atomic int32_t peer_pid;
     _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
@@ -61,6 +64,8 @@ struct sender {
     uint32_t known_pipe, incarnation;
     uint64_t word, far_word; /* of the cell, and from a far receiver, as they were last looked at */
     uint64_t peer_max;       /* the receiver's largest message */
+    uint64_t session;        /* which receiver has answered last */
+    uint64_t session_base;   /* messages before this one were another's */
     uint64_t chunk_at;       /* of the block of message `encoded`: so many bytes are in packets */
     int64_t hello_due;       /* when to say hello again; 0: there is no need, or something was heard since */
     unsigned hellos;         /* since we were last welcome */
@@ -95,6 +100,8 @@ void pool_unpin(void);
 bool packet_put(struct sender *s, nng_msg *packet);
 void packet_forget(struct sender *s);
 void sender_hello(struct sender *s);
+/* Says up to which answer it has heard. False: not now. */
+bool sender_heard(struct sender *s);
 /* Sends all that can be sent now. */
 void sender_flush(struct sender *s);
 /* Is its payload more than the receiver takes? */
@@ -103,6 +110,8 @@ bool message_too_big(const struct sender *s, const struct message *m);
 /* ---- back.c; by the thread ---- */
 /* Opens the back connection; if that fails it is tried again. */
 void back_open(struct sender *s);
+/* Gives the answers that came to who asked, and says that they were heard. */
+void back_answers(struct sender *s);
 /* Says on it whose it is, once a connection. */
 void back_announce(struct sender *s);
 /* After the data connection's end: no callback runs any more. */

@@ -6,6 +6,8 @@
  */
 #include "nng_internal.h"
 
+#include "base/process.h"
+
 #include <errno.h>
 #include <nng/protocol/pair1/pair.h>
 #include <poll.h>
@@ -113,6 +115,20 @@ void socket_closed(struct socket_lane *lane)
     pthread_mutex_unlock(&open_lock);
 }
 
+struct socket_lane *socket_find(uint64_t id)
+{
+    pthread_mutex_lock(&open_lock);
+    struct socket_lane *lane = open_lanes;
+    while (lane && (lane->id != id || lane->pid != getpid()))
+        lane = lane->next_open;
+    if (lane && socket_enter(lane)) {
+        socket_leave(lane);
+        lane = NULL;
+    }
+    pthread_mutex_unlock(&open_lock);
+    return lane;
+}
+
 int socket_forked(struct socket_lane *lane)
 {
     socket_closed(lane);
@@ -178,6 +194,7 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
         return trail(CUE_ENOMEM, "%s: no memory", url->plain);
     lane->base.ops = receiver ? &receiver_ops : &sender_ops;
     lane->max = opts->max ? opts->max : SOCKET_MAX_DEFAULT;
+    lane->id = random_u64();
     lane->type = opts->type;
     status = socket_address(lane, url);
     if (!status)

@@ -5,9 +5,11 @@
  *          (cell_layout.h), and the first message it still has
  *   BATCH  messages with consecutive numbers
  *   CHUNK  a part of the block of a message that follows, for a receiver that cannot map the sender's pool
+ *   HEARD  which answers it has
  * and on its back connection, which such a receiver needs:
  *   BACK   first: whose it is
  *   ACK    the other way: what the receiver says in the cell where it can
+ *   ANSWER the other way: answers to questions, with consecutive numbers, see answer.c
  *
  * A packet is a head, which is an array, and after the head of a batch its items, an array each. Written by serial/pack.h, read
  * by serial/cursor.h; what is read here may be hostile, and is only checked for its form.
@@ -20,7 +22,7 @@
 #include <cuelight/channel.h>
 
 enum { WIRE_VERSION = 1 };
-enum wire_kind { WIRE_HELLO = 1, WIRE_BATCH = 2, WIRE_BACK = 3, WIRE_ACK = 4, WIRE_CHUNK = 5 };
+enum wire_kind { WIRE_HELLO = 1, WIRE_BATCH = 2, WIRE_BACK = 3, WIRE_ACK = 4, WIRE_CHUNK = 5, WIRE_ANSWER = 6, WIRE_HEARD = 7 };
 
 /* What an item has of a block: none; one that is SENT and waits to be claimed; one to be looked at. GONE: a message that keeps
  * its number but need not be delivered any more. CARRIED: a block whose bytes travel, in the item or in chunks before it. */
@@ -38,15 +40,16 @@ struct wire_head {
     enum wire_kind kind;
     uint64_t channel;      /* random, of the sending channel */
     uint32_t incarnation;  /* of its connection */
-    uint64_t number;       /* of the first message; CHUNK: of its message; ACK: of the last one taken */
-    uint32_t count;        /* BATCH: items */
+    uint64_t number;       /* of the first message; CHUNK: of its message; ACK: of the last one taken; ANSWER: of the first; HEARD: of the last */
+    uint32_t count;        /* BATCH, ANSWER: items */
     uint32_t party, epoch; /* HELLO: the sender in its pool */
     uint32_t cell;         /* HELLO: record of the cell, and its generation */
     uint64_t cell_generation;
     const uint8_t *pool; /* HELLO: the pool's descriptor */
     size_t pool_bytes;
     uint32_t bye;           /* ACK: 0, or WIRE_BYE, WIRE_RESTART */
-    uint64_t max;           /* ACK: the largest message that the receiver takes */
+    uint64_t max;           /* ACK, BACK: the largest message, or answer, that its writer takes */
+    uint64_t session;       /* ACK, ANSWER, HEARD: random, of the receiving channel */
     uint64_t total, offset; /* CHUNK: of the block */
     const uint8_t *payload; /* CHUNK: at `offset` */
     size_t payload_bytes;

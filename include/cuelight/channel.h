@@ -75,7 +75,7 @@
  * cue_channel_fd. To wait for a channel or the death of a peer, receive from it and from shm://POOL/@parties.
  *
  * ASKING. cue_channel_ask sends a request and waits for the answer, which the receiver gives by cue_reply; through mailboxes, queues,
- * streams, and to actors by their URL.
+ * streams, sockets, and to actors by their URL.
  *
  * THREADS. Any number may send on a channel, one at a time may receive (else CUE_EBUSY); on queues any number, on streams one for each.
  *
@@ -265,9 +265,10 @@ CUE_API CUE_CHECKED int cue_channel_recv_any(cue_channel *const *channels, size_
 /* Sends a request and waits for its answer; any number of threads may at a time. The library sets `from` and `tag` of the
  * request; the answer comes with the tag that `m` has. Give the answer back with cue_msg_release. Returns its status if that is
  * negative; there is something to give back then only if bytes or a block came with it.
- * CUE_ETIMEDOUT: no answer in time: one that comes later is freed, and counted as `late` where the request was received.
+ * CUE_ETIMEDOUT: no answer in time: one that comes later is freed, and counted as `late` where the request was received (here, if it
+ * comes through a socket). CUE_ENOMEM: the answer came through a socket and finds no room in our pool.
  * CUE_EDEAD: who had received the request is dead, or left, without an answer. A request that nobody has received yet waits for
- * the next receiver as long as `wait` says. CUE_EINTR. CUE_ENOSYS: a kind of lane that has no answers. Otherwise as
+ * the next receiver as long as `wait` says. Through a socket also: nobody is connected for some tenths of a second. CUE_EINTR. CUE_ENOSYS: a kind of lane that has no answers. Otherwise as
  * cue_channel_send; CUE_EFULL also when the lane dropped the request. */
 CUE_API CUE_CHECKED int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_time wait, cue_msg *answer);
 
@@ -275,7 +276,10 @@ CUE_API CUE_CHECKED int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_t
  * tag; answer->tag does not count. answer->status < 0 says why there is no answer. Never waits. Answer before you release the
  * request. On failure the caller still holds answer->move.
  * 0 also if nobody waits for it any more: it is freed and counted. CUE_EINVAL: the request has no sender. CUE_EREMOTE: it came
- * from a pool that is not open here. CUE_ENOMEM, CUE_ETYPE, CUE_ENOTOWNER: as cue_channel_send. */
+ * from a pool that is not open here. CUE_ENOMEM, CUE_ETYPE, CUE_ENOTOWNER: as cue_channel_send.
+ * A request that came through a socket from a pool that cannot be mapped here is answered through that socket: 0 means that the answer is
+ * kept, as a copy, and sent until it has arrived; close waits for that as long as `linger` says. CUE_ETOOBIG: the asker's channel
+ * takes no message as large. CUE_EFULL: too many bytes of answers wait, see option `bytes`. CUE_ECLOSED: the channel that received it is. */
 CUE_API int cue_reply(const cue_msg *request, const cue_msg *answer);
 
 /* ==== waiting elsewhere ==== */
