@@ -142,9 +142,11 @@ SMA = "s = shmutils.SharedMemoryArray((1 << 20,), np.uint8, name)"
 GONE = "shmutils.SharedMemoryArray.clear_buffers([name])"
 CASES |= {
     "npshm.create": named(CREATE, after=f"a = None\n{DELETE}"),
+    "npshm.create_filled": named(f"{CREATE}; a[:] = 1", after=f"a = None\n{DELETE}"),
     "npshm.attach": named("b = npshm.attach_shared_array(name)", CREATE, f"a = b = None\n{DELETE}"),
-    "npshm.delete": named(DELETE, f"{CREATE}\na = None"),
+    "npshm.delete": named(DELETE, f"{CREATE}\na[:] = 1\na = None"),
     "shmutils.create": named("s.create()", SMA, f"s.close()\n{GONE}"),
+    "shmutils.create_filled": named("s.create(); s.array[:] = 1", SMA, f"s.close()\n{GONE}"),
     "shmutils.load": named("t.load(); t.close()", f"{SMA}; s.create(); t = shmutils.SharedMemoryArray.clone(s)", f"s.close()\n{GONE}"),
 }
 

@@ -586,12 +586,14 @@ def drop_in_rows() -> list[Row]:
         m("list1000.set", "List of 1000: set an item", "peer<=0.1"),
         m("append", "List.append, 0 to 1000"),
         row("npshm", "npshm.create", "create_shared_array, 1 MiB untouched", "us", "peer<=1"),
+        row("npshm", "npshm.create_filled", "create_shared_array, 1 MiB, and fill it", "us", "peer<=1"),
         row("npshm", "npshm.attach", "attach_shared_array", "us", "peer<=1"),
-        row("npshm", "npshm.delete", "delete_shared_array", "us", "peer<=1"),
+        row("npshm", "npshm.delete", "delete_shared_array, 1 MiB that was filled", "us", "peer<=1"),
         row("npshm", "npshm.read_shared", "read_shared_array, 64 MiB", "MB/s", "peer>=1.5"),
         row("npio", "npio.from_file", "from_file, 64 MiB", "MB/s", "peer>=1"),
         row("npio", "npio.to_file", "to_file, 64 MiB", "MB/s", "peer>=1"),
         row("shmutils", "shmutils.create", "SharedMemoryArray.create, 1 MiB", "us", "peer<=1"),
+        row("shmutils", "shmutils.create_filled", "SharedMemoryArray.create, 1 MiB, and fill it", "us", "peer<=1"),
         row("shmutils", "shmutils.load", "SharedMemoryArray.load and close", "us", "peer<=1"),
     ]
 

@@ -196,7 +196,7 @@ def test_what_has_a_state_has_a_repr_that_says_it(name):
 ASAN_TESTS = ["test_lifetimes.py", "test_arrays.py", "test_channel.py"]
 
 
-@pytest.mark.seconds(150)
+@pytest.mark.seconds(400)
 def test_under_the_address_sanitizer(tmp_path):
     """The extension and the library in it, built with -fsanitize=address, run the tests of lifetimes, arrays and channels."""
     gcc, cython = shutil.which("gcc"), Path(sys.executable).with_name("cython")
@@ -245,14 +245,14 @@ def test_under_the_address_sanitizer(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=380,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert " passed" in done.stdout
     assert "AddressSanitizer" not in done.stdout + done.stderr
 
 
-@pytest.mark.seconds(150)
+@pytest.mark.seconds(400)
 def test_heaps_and_locks_under_the_address_sanitizer(tmp_path):
     """The same for the extensions of primitives, heap and types, which need nothing of the library."""
     gcc, cython = shutil.which("gcc"), Path(sys.executable).with_name("cython")
@@ -304,7 +304,7 @@ def test_heaps_and_locks_under_the_address_sanitizer(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=140,
+        timeout=380,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert " passed" in done.stdout

@@ -57,13 +57,13 @@ class Segment:
         size: int,
         fill: Callable[[mmap.mmap], None] | None = None,
         *,
-        load: Callable[[int], None] | None = None,
+        load: Callable[[int], int] | None = None,
         replace: bool = False,
         mode: int = 0o600,
     ) -> Segment:
         """Make `size` bytes of zeros, let `fill` write to them, and publish them as `name`.
 
-        `load` comes first and writes through the descriptor what can be written that way: such pages are not zeroed before.
+        `load` comes first, writes the end of it through the descriptor, and says how many bytes: they need not be zeroed before.
 
         Raises
         ------
@@ -78,9 +78,8 @@ class Segment:
         fd = os.open(_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
         try:
             os.fchmod(fd, mode)
-            if load is not None:
-                load(fd)
-            os.posix_fallocate(fd, 0, size)
+            loaded = load(fd) if load is not None else 0
+            os.posix_fallocate(fd, 0, size - loaded)
             buf = mmap.mmap(fd, size)
             if fill is not None:
                 fill(buf)

@@ -322,9 +322,10 @@ def _read(file: Any, name: str, dims: tuple[int, ...], dtype: np.dtype, bufferin
             raise ValueError(f"file {label!r} has dtype {found} and shape {shape}, not {dtype} and {dims}")
         sent = False
 
-        def load(fd: int, start: int, size: int) -> None:
+        def load(fd: int, start: int, size: int) -> int:
             nonlocal sent
             sent = npio._send(handle, fd, start, size, label)
+            return size if sent else 0
 
         def fill(array: np.ndarray) -> None:
             if not sent:
