@@ -89,6 +89,69 @@ Test(threads, allocate_and_free_each_others_blocks)
         cue_block_release(&slots[i].block);
 }
 
+#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__ && !defined __clang__ /* their own locks do not survive such a fork */
+static _Atomic bool forking;
+
+/* Locks of every kind are taken and given all the time; all threads hold something of the pool at the moment of the fork. */
+static void *keep_busy(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg + 1;
+    while (atomic_load_explicit(&forking, memory_order_relaxed)) { /* a flag */
+        static const size_t sizes[] = { 64, 3000, 9000, 70000 };
+        cue_block b, view;
+        seed = seed * 1664525 + 1013904223;
+        if (cue_block_alloc(pool, sizes[seed >> 30], &(cue_block_opts){ .type = 2, .id = 1 + (uintptr_t)arg, .flags = CUE_KEEP }, &b) ||
+            cue_block_find(pool, (cue_key){ .type = 2, .id = 1 + (uintptr_t)arg }, CUE_NOW, &view) || cue_block_release(&view) || cue_block_free(&b))
+            return (void *)1;
+    }
+    return NULL;
+}
+
+/* What went wrong in the child, by number. A lock that a thread of the parent's held would keep it until the alarm. */
+static int child_works(bool leaves)
+{
+    cue_block small, large, kept, view;
+    alarm(60);
+    if (cue_block_alloc(pool, 64, NULL, &small) || cue_block_alloc(pool, 9000, NULL, &large))
+        return 1;
+    if (cue_block_alloc(pool, 64, &(cue_block_opts){ .name = "child" }, &kept) || cue_block_publish(&kept, CUE_MINE))
+        return 2;
+    if (cue_block_find(pool, (cue_key){ .name = "child" }, CUE_NOW, &view) || cue_block_release(&view))
+        return 3;
+    if (cue_block_release(&small) || cue_block_free(&large) || cue_block_free(&kept))
+        return 4;
+    if (leaves)
+        cue_pool_close(pool);
+    return 0;
+}
+
+Test(threads, do_not_hinder_a_child_forked_while_they_work)
+{
+    enum { CHILDREN = 60 };
+    pthread_t threads[THREADS];
+    int bad = 0;
+    atomic_store(&forking, true);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        cr_assert(eq(int, pthread_create(&threads[i], NULL, keep_busy, (void *)i), 0));
+    for (int i = 0; i < CHILDREN; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0)
+            _exit(child_works(i % 2));
+        waitpid(child, &status, 0);
+        bad += status != 0;
+    }
+    atomic_store(&forking, false);
+    for (int i = 0; i < THREADS; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        cr_expect(eq(ptr, failed, NULL));
+    }
+    cr_expect(eq(int, bad, 0));
+    cr_expect(eq(int, cue_pool_check(pool, true, print_fault, NULL), 0)); /* those who ended without a word are cleaned up after */
+}
+#endif
+
 static cue_block shared;
 
 static void *lease(void *arg)
