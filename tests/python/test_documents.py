@@ -21,7 +21,8 @@ DOCUMENTED = {
     "npshm": """
         create_shared_array(name,shape,dtype,raise_on_error=,full=,force=)
         attach_shared_array(name,validate_shape=,validate_dtype=,raise_on_error=,read_only=)
-        read_shared_array(file,name,validate_shape=,validate_dtype=,raise_on_error=,read_only=,accept_existing=,buffering=)
+        read_shared_array(file,name,validate_shape=,validate_dtype=,raise_on_error=,read_only=)
+        read_shared_array(file,name,accept_existing=,buffering=,return_status=)
         read_shared_array(file,name,return_status=)
         delete_shared_array(name,raise_on_error) is_shared_array(x)
     """,
@@ -79,7 +80,7 @@ def test_what_is_documented_is_here(module, row):
         return
     positional = [object() for argument in arguments.rstrip(")").split(",") if argument and not argument.endswith("=")]
     named = {argument[:-1]: object() for argument in arguments.rstrip(")").split(",") if argument.endswith("=")}
-    plain = inspect.getattr_static(owner, name.rpartition(".")[2])
+    plain = inspect.getattr_static(owner, name.rpartition(".")[2], None)
     bound = isinstance(plain, staticmethod | classmethod) or type(plain).__name__ == "classmethod_descriptor"
     if inspect.isclass(owner) and not inspect.isclass(thing) and not bound:
         positional.insert(0, object())  # self
