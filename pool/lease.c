@@ -134,7 +134,7 @@ bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
     uint64_t state = atomic_load_explicit(&rec->state, seq_cst);
     if (rec_state(state) == REC_DOOMED)
         block_finish(pool, rec, index, rec_generation(state));
-    if (__builtin_expect(value & REMAINS, 0))
+    if (__builtin_expect((value & REMAINS) != 0, 0))
         pool_view_ended(pool);
     return true;
 }
