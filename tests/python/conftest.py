@@ -26,6 +26,7 @@ settings.load_profile("here")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "seconds(n): how long a test may take, 40 without")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would what is tested
 
 
 _numbers = itertools.count()

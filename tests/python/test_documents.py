@@ -16,7 +16,8 @@ DOCUMENTED = {
         MemoryAllocations.alloc_type(idx) MemoryAllocations.alloc_id(idx)
         MemoryPool(size,fname,uid,mattr) MemoryPool.attach(pool_serialized) MemoryPool.destroy() MemoryPool.detach(serialize=)
         MemoryPool.serialize() MemoryPool.alloc(size) MemoryPool.alloc_blocking(size,timeout=) MemoryPool.free(mem_obj)
-        MemoryPool.get_allocations() MemoryPool.allocation_exists(alloc_type,alloc_id) MemoryPool.get_alloc_by_id(alloc_type,alloc_id)
+        MemoryPool.get_allocations()
+        MemoryPool.allocation_exists(alloc_type,alloc_id) MemoryPool.get_alloc_by_id(alloc_type,alloc_id)
     """,
     "npshm": """
         create_shared_array(name,shape,dtype,raise_on_error=,full=,force=)

@@ -315,9 +315,9 @@ def test_nothing_registers_with_the_resource_tracker(name, child):
 def test_import_is_quick_and_does_not_import_numpy():
     code = """
         import sys, time
-        start = time.perf_counter()
+        start = time.process_time()
         import cuelight
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         assert "numpy" not in sys.modules
         assert "multiprocessing" not in sys.modules
         print(took)
