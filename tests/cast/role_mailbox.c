@@ -216,6 +216,7 @@ int role_storm_receiver(int argc, char **argv)
     if (argc < 5 || !(storm = storm_map(argv[2])))
         return 1;
     size_t hands = (size_t)atoi(argv[3]);
+    unsigned batches = 0;
     srand((unsigned)atoi(argv[4]));
     if (storm_open(argv[1], &ch))
         return 2;
@@ -236,7 +237,7 @@ int role_storm_receiver(int argc, char **argv)
         }
         if (rand() % 256 == 0)
             rest((unsigned)rand() % 100);
-        if (rand() % 128 == 0)
+        if (++batches == 3 || rand() % 128 == 0) /* also in a short life */
             cue_channel_shut(ch, CUE_DRAIN, CUE_NOW);
     }
 }

@@ -107,6 +107,7 @@ int role_queue_storm_receiver(int argc, char **argv)
     if (argc < 5 || !(storm = storm_map(argv[2])) || cue_channel_open(argv[1], CUE_RECV, &opts, &ch))
         return 1;
     size_t hands = (size_t)atoi(argv[3]) % 16 + 1;
+    unsigned batches = 0;
     srand((unsigned)atoi(argv[4]));
     for (;;) {
         int got = cue_channel_recv_many(ch, m, hands, CUE_SEC(60));
@@ -118,7 +119,7 @@ int role_queue_storm_receiver(int argc, char **argv)
         }
         if (got < 0)
             return got == CUE_EEMPTY ? 3 : 4;
-        if (rand() % 128 == 0)
+        if (++batches == 3 || rand() % 128 == 0) /* also in a short life */
             cue_channel_shut(ch, CUE_DRAIN, CUE_NOW);
         for (int i = 0; i < got; i++) {
             int wrong = storm_look(storm, &m[i], last);
