@@ -248,5 +248,6 @@ def test_rounds(what, tmp_path):
         gc.collect()
         assert taken() == before
         assert sys.getallocatedblocks() - objects < 1000  # what is kept once
-        assert resident() - memory < (2 << 20) + 20 * ROUNDS
+        if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which gives nothing back at once
+            assert resident() - memory < (2 << 20) + 20 * ROUNDS
         assert rounds.heap._base.value - base < 1 << 17
