@@ -272,6 +272,7 @@ int peer_hello(struct receiver *r, const struct wire_head *head)
         fresh.who = peer_note(&r->lane, (nng_pipe){ .id = r->pipe }, 0, head->party, fresh.pool ? 0 : head->channel);
     }
     if (fresh.expected < head->number) {
+        fresh.gap += head->number - fresh.expected;
         count_add(&r->count.gaps, head->number - fresh.expected);
         fresh.expected = head->number;
     }

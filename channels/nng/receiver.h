@@ -19,6 +19,7 @@ struct peer {
     uint64_t channel;  /* 0: free */
     uint64_t expected; /* read and written only by the thread that receives */
     uint64_t acked;
+    uint64_t gap;      /* numbers that it has skipped since its last message, as its hellos said */
     uint32_t incarnation; /* 0: has not said hello, only where its back connection is */
     uint32_t cell;
     uint64_t cell_generation;
@@ -63,7 +64,6 @@ struct receiver {
     uint64_t number; /* of the message at `at` */
     uint32_t left;   /* messages in it */
     uint32_t unacknowledged;
-    uint64_t gap; /* messages that are missing before the next one of it */
     struct transfers transfers;
     struct {
         uint32_t pipe, count;

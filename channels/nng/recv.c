@@ -72,7 +72,9 @@ static void packet_refuse(struct receiver *r)
 }
 
 /* A sender that is known, of the connection that it said hello on. 0 and NULL: from a connection that is gone, or before it began
- * again as it was told. */
+ * again as it was told. Within one incarnation numbers follow each other, but NNG keeps what it had not sent when a connection breaks
+ * and gives it to the next receiver: a hello that was said again, then what came behind a packet that went to the one before.
+ * What that one had not taken is missing then, and comes when the sender begins again. */
 static int packet_from(struct receiver *r, const struct wire_head *head, struct peer **out)
 {
     struct peer *peer = peers_find(r, head->channel);
@@ -83,6 +85,8 @@ static int packet_from(struct receiver *r, const struct wire_head *head, struct 
         return 0;
     if (peer->pipe != r->pipe)
         return CUE_ECORRUPT;
+    if (!peer->restarts && head->number > peer->expected)
+        peer_restart(r, peer);
     if (!peer->restarts)
         *out = peer;
     return 0;
@@ -94,11 +98,6 @@ static int take_batch(struct receiver *r, const struct wire_head *head)
     int status = packet_from(r, head, &peer);
     if (!peer)
         return status;
-    r->gap = head->number > peer->expected ? head->number - peer->expected : 0;
-    if (r->gap) {
-        count_add(&r->count.gaps, r->gap);
-        peer->expected = head->number;
-    }
     r->from = peer;
     r->number = head->number;
     r->left = head->count;
@@ -292,8 +291,8 @@ static int take_item(struct receiver *r, const struct wire_item *item, cue_msg *
         cue_msg_release(out);
         return 0;
     }
-    out->gap = r->gap < UINT32_MAX ? (uint32_t)r->gap : UINT32_MAX;
-    r->gap = 0;
+    out->gap = r->from->gap < UINT32_MAX ? (uint32_t)r->from->gap : UINT32_MAX;
+    r->from->gap = 0;
     count_add(&r->count.received, 1);
     count_add(&r->count.copied, item->nbytes);
     count_add(&r->count.bytes, item->nbytes + out->block.size);
