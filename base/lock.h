@@ -21,7 +21,8 @@ struct lock {
 static inline bool lock_try(struct lock *lock)
 {
     uint32_t free = 0;
-    return atomic_compare_exchange_strong_explicit(&lock->taken, &free, 1, memory_order_acquire, memory_order_relaxed); /* pairs with: lock_release */
+    return atomic_compare_exchange_strong_explicit(&lock->taken, &free, 1, memory_order_acquire,
+                                                   memory_order_relaxed); /* pairs with: lock_release */
 }
 
 void lock_wait(struct lock *lock);

@@ -29,8 +29,7 @@ bool shm_name_valid(const char *name)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t length = name ? strlen(name) : 0;
-    return length > 0 && length <= SHM_NAME_MAX && strspn(name, allowed) == length && strcmp(name, ".") != 0 &&
-           strcmp(name, "..") != 0;
+    return length > 0 && length <= SHM_NAME_MAX && strspn(name, allowed) == length && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
 const char *shm_directory(void)
@@ -75,7 +74,8 @@ int shm_make_memfd(const char *label, uint64_t bytes, unsigned mode, bool huge, 
     *fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
     if (*fd < 0 && huge)
         return trail(CUE_ENOSYS, "this kernel has no huge pages of 2 MiB for a memfd (%s)", strerror(errno));
-    if (*fd >= 0 && fchmod(*fd, mode) == 0 && ftruncate(*fd, (off_t)bytes) == 0 && fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+    if (*fd >= 0 && fchmod(*fd, mode) == 0 && ftruncate(*fd, (off_t)bytes) == 0 &&
+        fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
         return 0;
     int status = trail_errno("cannot make a memfd of %llu bytes", (unsigned long long)bytes);
     if (*fd >= 0)
@@ -99,7 +99,8 @@ int shm_bind(void *base, uint64_t bytes, unsigned node)
         return 0;
     if (errno == EINVAL)
         return trail(CUE_EINVAL, "this machine has no NUMA node %u, or no memory there (see /sys/devices/system/node)", node);
-    return errno == ENOSYS ? trail(CUE_ENOSYS, "this kernel knows no NUMA nodes") : trail_errno("cannot take memory from NUMA node %u", node);
+    return errno == ENOSYS ? trail(CUE_ENOSYS, "this kernel knows no NUMA nodes")
+                           : trail_errno("cannot take memory from NUMA node %u", node);
 }
 
 int shm_link(int fd, const char *path)

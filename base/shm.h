@@ -27,15 +27,15 @@ void shm_path(const char *name, char path[SHM_PATH_MAX]);
 const char *shm_directory(void);
 const char *shm_prefix(void);
 
-int shm_make(uint64_t bytes, unsigned mode, int *fd);      /* unnamed, `bytes` long, all holes */
+int shm_make(uint64_t bytes, unsigned mode, int *fd);                           /* unnamed, `bytes` long, all holes */
 int shm_make_in(const char *directory, uint64_t bytes, unsigned mode, int *fd); /* the same on another file system */
 /* One that never has a name, and whose size nobody can change. CUE_ENOSYS: no huge pages here. */
 int shm_make_memfd(const char *label, uint64_t bytes, unsigned mode, bool huge, int *fd);
-bool shm_huge(int fd);                                                          /* does it lie on a hugetlbfs? */
-int shm_link(int fd, const char *path);                    /* gives it its name, CUE_EEXIST without a trail */
-int shm_open_path(const char *path, bool write, int *fd);  /* CUE_ENOENT without a trail */
-int shm_reopen(int fd);                                    /* a file description of its own for the same object, or -1 */
-bool shm_same(int fd, const char *path);                   /* does the path still name this object? */
+bool shm_huge(int fd);                                    /* does it lie on a hugetlbfs? */
+int shm_link(int fd, const char *path);                   /* gives it its name, CUE_EEXIST without a trail */
+int shm_open_path(const char *path, bool write, int *fd); /* CUE_ENOENT without a trail */
+int shm_reopen(int fd);                                   /* a file description of its own for the same object, or -1 */
+bool shm_same(int fd, const char *path);                  /* does the path still name this object? */
 
 /* Maps it at an address aligned to 2 MiB; left out of core dumps. */
 int shm_map(int fd, uint64_t bytes, bool write, void **base);

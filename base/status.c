@@ -18,24 +18,30 @@ static _Thread_local char trail_text[TRAIL_BYTES];
 
 const char *cue_status_name(int status)
 {
-#define NAME(name, code, text) \
-    case code: return "CUE_" #name;
+#define NAME(name, code, text)                                                                                                             \
+    case code:                                                                                                                             \
+        return "CUE_" #name;
     switch (status) {
-    case 0: return "CUE_OK";
+    case 0:
+        return "CUE_OK";
         CUE_STATUS(NAME)
-    default: return status > 0 ? "CUE_OK" : "CUE_E?";
+    default:
+        return status > 0 ? "CUE_OK" : "CUE_E?";
     }
 #undef NAME
 }
 
 const char *cue_status_text(int status)
 {
-#define TEXT(name, code, text) \
-    case code: return text;
+#define TEXT(name, code, text)                                                                                                             \
+    case code:                                                                                                                             \
+        return text;
     switch (status) {
-    case 0: return "it worked";
+    case 0:
+        return "it worked";
         CUE_STATUS(TEXT)
-    default: return status > 0 ? "it worked" : status <= -1000 ? "the application's own reason" : "no such status";
+    default:
+        return status > 0 ? "it worked" : status <= -1000 ? "the application's own reason" : "no such status";
     }
 #undef TEXT
 }
@@ -61,21 +67,29 @@ static int status_of_errno(int error)
     switch (error) {
     case ENOSPC:
     case ENOMEM:
-    case EDQUOT: return CUE_ENOMEM;
+    case EDQUOT:
+        return CUE_ENOMEM;
     case EMFILE:
     case ENFILE:
-    case ENOLCK: return CUE_ELIMIT;
+    case ENOLCK:
+        return CUE_ELIMIT;
     case EACCES:
     case EPERM:
-    case EROFS: return CUE_EPERM;
-    case ENOENT: return CUE_ENOENT;
-    case EEXIST: return CUE_EEXIST;
+    case EROFS:
+        return CUE_EPERM;
+    case ENOENT:
+        return CUE_ENOENT;
+    case EEXIST:
+        return CUE_EEXIST;
     case ENOSYS:
-    case EOPNOTSUPP: return CUE_ENOSYS;
+    case EOPNOTSUPP:
+        return CUE_ENOSYS;
     case ECONNREFUSED:
     case EHOSTUNREACH:
-    case ENETUNREACH: return CUE_EUNREACH;
-    default: return CUE_ESYS;
+    case ENETUNREACH:
+        return CUE_EUNREACH;
+    default:
+        return CUE_ESYS;
     }
 }
 

@@ -151,7 +151,7 @@ int uring_cancel(struct uring *ring, uint64_t tag)
 /* One that the kernel has put there. */
 static bool take(struct uring *ring, uint64_t *tag, bool *woken)
 {
-    uint32_t head = atomic_load_explicit(ring->cq_head, memory_order_relaxed); /* ours */
+    uint32_t head = atomic_load_explicit(ring->cq_head, memory_order_relaxed);  /* ours */
     while (head != atomic_load_explicit(ring->cq_tail, memory_order_acquire)) { /* pairs with: the kernel */
         struct io_uring_cqe *done = &ring->done[head & ring->cq_mask];
         *tag = done->user_data;

@@ -227,7 +227,6 @@ static void batch_send(struct bench *b, long senders)
     cue_channel_close(ch);
 }
 
-
 /* ---- the same through a stream ---- */
 static void send_batches_of_bytes(struct bench *b, cue_channel *ch)
 {

@@ -12,7 +12,7 @@
 
 enum { MESSAGE = 64, BATCH = 64, LARGE = 1 << 20 };
 enum { SINGLE = 0, BATCHED = 1, TCP = 2, FAR = 4 }; /* a case's argument */
-enum { MORE = 1, LAST = 2 }; /* first byte of a message */
+enum { MORE = 1, LAST = 2 };                        /* first byte of a message */
 
 #define PATIENCE CUE_SEC(20) /* whoever waits longer has lost a message */
 

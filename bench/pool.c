@@ -92,7 +92,7 @@ static void remote(struct bench *b, long bytes)
 enum { FREES = 512, TRIPS = 64 };
 struct frees {
     cue_block blocks[FREES];
-    uint64_t ticks; /* that the last batch took */
+    uint64_t ticks;                     /* that the last batch took */
     _Alignas(64) _Atomic uint32_t turn; /* odd: the other thread's; FREES_END: it ends */
     struct bench *b;
     bool echo; /* the other thread frees nothing: the turn comes back at once */
@@ -474,7 +474,10 @@ static void overhead_small(struct bench *b, long bytes)
 /* The same with few, some and many live blocks: bench/growth.py. */
 #define AMONG(n)                                                                                                                           \
     { "among.pair." #n, pair_among, NULL, n }, { "among.id." #n, find_id, NULL, n }, { "among.type_id." #n, find_type_id, NULL, n },       \
-        { "among.iterate." #n, iterate, NULL, n }, { "among.recover." #n, recover, hold_or_die, n }
+        { "among.iterate." #n, iterate, NULL, n },                                                                                         \
+    {                                                                                                                                      \
+        "among.recover." #n, recover, hold_or_die, n                                                                                       \
+    }
 
 static const struct bench_case cases[] = {
     { "pair.64", pair, NULL, 64 },

@@ -40,8 +40,8 @@ struct ask_box {
     bool made;             /* it has a mailbox */
     /* who wakes: NULL while there is no mailbox. After that it may still be woken, which does no harm */
     _Atomic(_Atomic uint32_t *) word;
-    _Atomic bool died; /* the watched party */
-    uint64_t wanted;   /* sockets: the tag that is waited for, 0: none; under far_lock */
+    _Atomic bool died;             /* the watched party */
+    uint64_t wanted;               /* sockets: the tag that is waited for, 0: none; under far_lock */
     _Atomic(struct ask_far *) far; /* the answer that came through the socket; written under far_lock */
     struct lane_end end;
     struct link links[BOX_LINKS];
@@ -261,7 +261,7 @@ void ask_wake(cue_channel *ch)
 void ask_close(cue_channel *ch)
 {
     struct ask_box *next, *box;
-    bool ours = ch->forks == fork_epoch; /* else they are the parent's */
+    bool ours = ch->forks == fork_epoch;                         /* else they are the parent's */
     while (ours && atomic_load_explicit(&ch->asking, seq_cst)) { /* pairs with: cue_channel_ask */
         for (struct ask_box *b = atomic_load_explicit(&ch->ask_boxes, acquire); b; b = b->next)
             box_nudge(b, &b->end.ch.closing);
@@ -312,8 +312,7 @@ static void replier_note(struct question *q, unsigned slot, uint32_t epoch)
 static bool replier_lives(const struct question *q)
 {
     uint64_t word = atomic_load_explicit(&q->ch->pool->parties[q->slot].word, acquire);
-    return party_state(word) == PARTY_LIVE && party_epoch(word) == q->epoch &&
-           !party_dead(q->ch->pool, q->slot, party_epoch(word));
+    return party_state(word) == PARTY_LIVE && party_epoch(word) == q->epoch && !party_dead(q->ch->pool, q->slot, party_epoch(word));
 }
 
 /* Notes who has it. Whether it waits in its lane. */
@@ -405,7 +404,7 @@ static int answer_wait(struct question *q, int64_t deadline, cue_msg *answer)
         if (!status)
             continue;
         bool died = atomic_exchange_explicit(&q->box->died, false, seq_cst); /* pairs with: replier_died */
-        bool came = atomic_load_explicit(&q->box->far, seq_cst); /* pairs with: ask_deliver */
+        bool came = atomic_load_explicit(&q->box->far, seq_cst);             /* pairs with: ask_deliver */
         if (came)
             continue;
         if (status == CUE_EINTR && !died)
@@ -518,7 +517,7 @@ static void count_late(cue_pool *pool, const cue_msg *request)
     if (!request->priv[0] || handle_open(&envelope, &ref) || ref.pool != pool)
         return;
     if (lane_enter(pool, atomic_load_explicit(&ref.rec->lane, relaxed), &lane)) { /* checked by lane_enter */
-        atomic_fetch_add_explicit(&lane.head->late, 1, relaxed);                   /* a count for people */
+        atomic_fetch_add_explicit(&lane.head->late, 1, relaxed);                  /* a count for people */
         lane_leave(&lane);
     }
 }

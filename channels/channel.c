@@ -285,7 +285,7 @@ void channel_recv_after(cue_channel *ch, int got)
 
 int channel_take_now(cue_channel *ch, cue_msg *out)
 {
-    bool woken = atomic_load_explicit(&ch->woken, memory_order_seq_cst); /* pairs with: cue_channel_wake */
+    bool woken = atomic_load_explicit(&ch->woken, memory_order_seq_cst);     /* pairs with: cue_channel_wake */
     bool closing = atomic_load_explicit(&ch->closing, memory_order_seq_cst); /* pairs with: cue_channel_close */
     int got = ch->ops->recv_many(ch, out, 1, woken || closing ? LONG_PAST : 0);
     if (woken && got < 0)

@@ -19,11 +19,11 @@ enum { URL_WHERE_MAX = 256, URL_TEXTS = 5, URL_TEXT_MAX = 256 };
 
 struct channel_url {
     enum scheme scheme;
-    char pool[POOL_NAME_BYTES]; /* shm: may be "" */
-    char name[POOL_NAME_BYTES]; /* shm: the lane's */
-    char dead[POOL_NAME_BYTES]; /* shm: of option dead */
-    char where[URL_WHERE_MAX];  /* others: all between :// and ?, checked for length only */
-    char plain[URL_WHERE_MAX];  /* others: scheme://where, for trails and for the socket library */
+    char pool[POOL_NAME_BYTES];         /* shm: may be "" */
+    char name[POOL_NAME_BYTES];         /* shm: the lane's */
+    char dead[POOL_NAME_BYTES];         /* shm: of option dead */
+    char where[URL_WHERE_MAX];          /* others: all between :// and ?, checked for length only */
+    char plain[URL_WHERE_MAX];          /* others: scheme://where, for trails and for the socket library */
     char text[URL_TEXTS][URL_TEXT_MAX]; /* options that are texts: cue_channel_opts then points here */
 };
 
@@ -38,7 +38,7 @@ struct channel_sleep {
     uint32_t value;
 };
 
-struct parcel; /* message.h */
+struct parcel;                                            /* message.h */
 enum whereabouts { TAKER_THERE, TAKER_AWAY, TAKER_GONE }; /* or it was not sent yet; it is not connected now; another has the lane now */
 
 struct channel_ops {
@@ -46,8 +46,8 @@ struct channel_ops {
     int (*recv_many)(cue_channel *ch, cue_msg *out, size_t n, int64_t deadline);     /* how many, > 0 */
     /* Links a message that is packed already, beyond the lane's limits; 1, or 0: no place, or negative. NULL: not for this kind. */
     int (*put)(cue_channel *ch, struct parcel *parcel);
-    void (*wake)(cue_channel *ch); /* async-signal-safe */
-    int (*stat)(cue_channel *ch, cue_channel_info *out);                             /* `out` is zero */
+    void (*wake)(cue_channel *ch);                       /* async-signal-safe */
+    int (*stat)(cue_channel *ch, cue_channel_info *out); /* `out` is zero */
     int (*forked)(cue_channel *ch); /* first use in a forked child: renews what it needs, or CUE_EFORK; NULL: CUE_EFORK */
     int (*close)(cue_channel *ch);  /* lets go of everything but what the dispatcher holds: pool, memory of the struct */
     /* cue_channel_shut. Either may be NULL: not for this kind. Of a receiving end: nothing more goes in, and who waits looks again. */
@@ -56,8 +56,8 @@ struct channel_ops {
     int (*drain)(cue_channel *ch, int64_t deadline);
     /* Frees what is there, as dropped or dead letters, and says how many; at a receiving end, with that place (channel_recv_begin). */
     int (*discard)(cue_channel *ch);
-    bool later;                     /* a deadline may come as a duration, negative: deadline_made() when one must wait */
-    bool shared;                    /* any number of threads may receive at a time */
+    bool later;  /* a deadline may come as a duration, negative: deadline_made() when one must wait */
+    bool shared; /* any number of threads may receive at a time */
     /* For who sleeps on more than this channel; NULL: not for this kind. doze: is there nothing to receive (`how` CUE_RECV), or no
      * room to send (CUE_SEND)? true: whoever changes that wakes the futex `on->word`, and the word is `on->value` no more. false:
      * look again. Each doze that said true is followed by a rouse, by a thread that might receive (or send) at that time. */
@@ -74,18 +74,18 @@ struct channel_ops {
 
 struct cue_channel {
     const struct channel_ops *ops;
-    cue_pool *pool;             /* opened by the kind with cue_pool_open; closed by the dispatcher after ops->close */
-    unsigned how;               /* CUE_RECV | CUE_SEND */
-    uint32_t forks;             /* fork_epoch in which it was opened or renewed */
-    uint32_t incarnation;       /* of the pool's slot */
-    _Atomic uint32_t receiving; /* threads in recv_many; ops->close of a kind that waits must see to it that they come out */
-    _Atomic uint32_t woken;     /* cue_channel_wake was called: for waits that are not in ops */
-    _Atomic uint32_t closing;   /* the same for cue_channel_close */
-    _Atomic uint32_t turn;      /* wait.c: grows; when it was served last */
-    _Atomic(struct pollable *) pollable;  /* poll.c: once cue_channel_fd was called */
-    _Atomic(struct ask_box *) ask_boxes;  /* ask.c, as the rest */
-    _Atomic uint32_t asking;              /* threads in cue_channel_ask */
-    _Atomic uint64_t late;                /* answers that nobody waited for any more */
+    cue_pool *pool;                      /* opened by the kind with cue_pool_open; closed by the dispatcher after ops->close */
+    unsigned how;                        /* CUE_RECV | CUE_SEND */
+    uint32_t forks;                      /* fork_epoch in which it was opened or renewed */
+    uint32_t incarnation;                /* of the pool's slot */
+    _Atomic uint32_t receiving;          /* threads in recv_many; ops->close of a kind that waits must see to it that they come out */
+    _Atomic uint32_t woken;              /* cue_channel_wake was called: for waits that are not in ops */
+    _Atomic uint32_t closing;            /* the same for cue_channel_close */
+    _Atomic uint32_t turn;               /* wait.c: grows; when it was served last */
+    _Atomic(struct pollable *) pollable; /* poll.c: once cue_channel_fd was called */
+    _Atomic(struct ask_box *) ask_boxes; /* ask.c, as the rest */
+    _Atomic uint32_t asking;             /* threads in cue_channel_ask */
+    _Atomic uint64_t late;               /* answers that nobody waited for any more */
 };
 
 /* The openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the rest

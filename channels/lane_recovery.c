@@ -159,13 +159,12 @@ static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, voi
     if (rec_state(state) == REC_OWNED && state & REC_LENT && rec_party(state) == death->slot + 1) {
         if (!returned_put(pool, rec, index, state) && death->slot != pool->self)
             ask_settle(pool, rec, index); /* the same */
-    }
-    else if (returned_waits(rec, state))
+    } else if (returned_waits(rec, state))
         returned_remind(pool, rec);
     else if (rec_state(state) == REC_SENT && atomic_load_explicit(&rec->lane, relaxed) == LANE_ENVELOPE && death->slot != pool->self)
         attached_settle(pool, rec, index, state, death->slot);
     else if (rec_state(state) == REC_OWNED && rec_party(state) == death->slot + 1 && death->slot != pool->self)
-        ask_settle(pool, rec, index); /* before it is freed */
+        ask_settle(pool, rec, index);                        /* before it is freed */
     else if (state & REC_TOPIC && death->slot != pool->self) /* a thread of ours may still be about to post it */
         topic_record_settle(pool, rec, index, state, death->slot);
     else if (rec_state(state) == REC_KEPT && atomic_load_explicit(&rec->type, relaxed) == POOL_TYPE_SUBSCRIPTION)

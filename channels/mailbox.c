@@ -111,8 +111,8 @@ static inline bool post(struct mailbox_channel *ch, struct parcel *p, uint32_t b
  * then it need not be woken a second time. (w beyond what waits: the positions have wrapped since.) */
 static __attribute__((noinline)) void wake_receiver(struct mailbox_channel *ch, uint32_t at)
 {
-    uint32_t consumed = position(atomic_load_explicit(&ch->box->consumed, acquire)); /* it counts before it sets SLEEP, which we saw */
-    int32_t behind = (int32_t)(atomic_load_explicit(&ch->woke_at, relaxed) - consumed);   /* private */
+    uint32_t consumed = position(atomic_load_explicit(&ch->box->consumed, acquire));    /* it counts before it sets SLEEP, which we saw */
+    int32_t behind = (int32_t)(atomic_load_explicit(&ch->woke_at, relaxed) - consumed); /* private */
     if (behind > 0 && behind <= (int32_t)(at - consumed))
         return;
     mailbox_rouse(ch->lane.pool, ch->box);

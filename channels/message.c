@@ -105,9 +105,8 @@ static int envelope_take(struct cue_pool *pool, uint64_t room, const struct fres
 
 static void pack_block_itself(const struct block_ref *ref, uint64_t state, uint64_t bytes, struct parcel *out)
 {
-    *out = (struct parcel){
-        .rec = ref->rec, .index = ref->index, .state = state & ~REC_SHARED, .weight = bytes >= LANE_WEIGHTY ? bytes : 0
-    };
+    *out =
+        (struct parcel){ .rec = ref->rec, .index = ref->index, .state = state & ~REC_SHARED, .weight = bytes >= LANE_WEIGHTY ? bytes : 0 };
     out->made_ns = atomic_load_explicit(&ref->rec->made_ns, relaxed); /* ours */
 }
 
@@ -356,7 +355,7 @@ void cue_msg_release(cue_msg *m)
         return;
     if (!m->priv[0] && m->priv[1])
         cell_give((struct cell *)(uintptr_t)m->priv[1], m->priv[2]); /* see stream_unpack */
-    uint64_t record = m->priv[3] & 1 ? 0 : m->priv[3]; /* odd: from a socket, see cue_msg_peer */
+    uint64_t record = m->priv[3] & 1 ? 0 : m->priv[3];               /* odd: from a socket, see cue_msg_peer */
     if (m->block.priv[0] && (m->priv[0] || !record || !is_record_of(m->block.priv, record) || !easy_drop(m->block.priv, record)))
         cue_block_release(&m->block);
     if (m->priv[0] && (!record || !easy_drop(m->priv, record))) {

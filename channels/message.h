@@ -6,7 +6,7 @@
 
 struct parcel {
     const cue_msg *small; /* rec NULL: a stream carries it in a place of its own */
-    struct record *rec; /* what goes into the lane: an envelope, or the block itself; OWNED by us */
+    struct record *rec;   /* what goes into the lane: an envelope, or the block itself; OWNED by us */
     uint32_t index;
     bool envelope;       /* rec was made by us: undone, it is freed */
     bool sent;           /* its state is SENT */

@@ -44,7 +44,7 @@ struct pollable {
     cue_channel *ch;
     unsigned how; /* CUE_RECV, or CUE_SEND where the channel only sends */
     int fd;
-    bool native;          /* the kind's own: nothing else here is used */
+    bool native; /* the kind's own: nothing else here is used */
     bool closing;
     uint32_t forks;
     pthread_mutex_t lock; /* for who arms and clears: senders may be several */
@@ -58,7 +58,7 @@ struct pollable {
     _Atomic(_Atomic uint32_t *) word; /* NULL: not yet in its list */
     _Atomic uint32_t *waits_on;       /* io_uring: the word of the request that is under way */
     uint32_t expected;                /* what it waits for */
-    bool queued;       /* io_uring: a request is under way */
+    bool queued;                      /* io_uring: a request is under way */
     bool leaving, left;
 };
 
@@ -75,8 +75,8 @@ struct ringer {
 
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* somebody has left */
-    struct ringer *list, *turn;       /* turn, resume: where the looks around go on */
+    pthread_cond_t changed;     /* somebody has left */
+    struct ringer *list, *turn; /* turn, resume: where the looks around go on */
     struct pollable *resume;
     int channels[POOLS_MAX]; /* with descriptors, by pool */
     bool stopped;
@@ -149,10 +149,10 @@ static void arm(struct pollable *p)
     }
     if (atomic_load_explicit(&p->word, relaxed) != on.word) /* under the lock */
         join(p, on.word);
-    atomic_store_explicit(&p->asleep, true, relaxed);                                 /* under the lock */
-    atomic_store_explicit(&p->armed, ARMED | on.value, seq_cst);                      /* pairs with: look */
-    bool changed = atomic_load_explicit(on.word, seq_cst) != on.value ||              /* pairs with: whoever changes it */
-                   atomic_load_explicit(&p->ch->woken, seq_cst);                      /* pairs with: cue_channel_wake */
+    atomic_store_explicit(&p->asleep, true, relaxed);                    /* under the lock */
+    atomic_store_explicit(&p->armed, ARMED | on.value, seq_cst);         /* pairs with: look */
+    bool changed = atomic_load_explicit(on.word, seq_cst) != on.value || /* pairs with: whoever changes it */
+                   atomic_load_explicit(&p->ch->woken, seq_cst);         /* pairs with: cue_channel_wake */
     if (changed && armed_take(p))
         ring(p);
 }
@@ -396,7 +396,7 @@ void pollable_leave(struct pollable *p)
         return;
     pthread_mutex_lock(&p->lock);
     bool joined = atomic_load_explicit(&p->word, relaxed); /* under the lock */
-    p->closing = true; /* who is still in a call arms no more */
+    p->closing = true;                                     /* who is still in a call arms no more */
     disarm(p);
     pthread_mutex_unlock(&p->lock);
     pthread_mutex_lock(&ringers.lock);

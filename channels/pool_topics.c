@@ -17,7 +17,7 @@
 struct events_channel {
     struct cue_channel base;
     struct event_cursor cursor;
-    struct event held; /* read, not handed out for want of room in the pool; kind EVENT_NONE: none */
+    struct event held;       /* read, not handed out for want of room in the pool; kind EVENT_NONE: none */
     uint64_t told, received; /* of cursor.missed: told in a message */
     uint32_t type;           /* @blocks: only this; 0: all */
     bool parties;
@@ -91,7 +91,10 @@ static void fill_party(const struct event *event, cue_party_info *out)
 /* The held event as a message. CUE_ENOMEM: it stays held. */
 static int message_of(struct events_channel *ch, cue_msg *out)
 {
-    static const uint32_t types[] = { [EVENT_BLOCK_UP] = CUE_BLOCK_UP, [EVENT_BLOCK_GONE] = CUE_BLOCK_GONE, [EVENT_PARTY_UP] = CUE_PARTY_UP, [EVENT_PARTY_DOWN] = CUE_PARTY_DOWN };
+    static const uint32_t types[] = { [EVENT_BLOCK_UP] = CUE_BLOCK_UP,
+                                      [EVENT_BLOCK_GONE] = CUE_BLOCK_GONE,
+                                      [EVENT_PARTY_UP] = CUE_PARTY_UP,
+                                      [EVENT_PARTY_DOWN] = CUE_PARTY_DOWN };
     struct cue_pool *pool = ch->base.pool;
     struct taken taken;
     uint64_t size = ch->parties ? sizeof(cue_party_info) : sizeof(cue_block_info);
@@ -207,7 +210,7 @@ static int events_close(cue_channel *base)
     struct events_channel *ch = events_of(base);
     struct cue_pool *pool = base->pool;
     if (base->forks != fork_epoch)
-        return 0; /* the parent's */
+        return 0;                                    /* the parent's */
     atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
     while (atomic_load_explicit(&base->receiving, acquire)) {
         waits_end(pool);
@@ -255,8 +258,10 @@ static int check(const char *name, unsigned how, const cue_channel_opts *with)
         return trail(CUE_EPERM, "%s is published by the library: it can only be received", name);
     if (with->kind && with->kind != CUE_TOPIC)
         return trail(CUE_ETYPE, "%s is a topic", name);
-    if (with->depth || with->history || with->redeliver || with->bytes || with->max || with->dead || (with->full && with->full != CUE_DROP_OLD))
-        return trail(CUE_EINVAL, "%s is read from the log of its pool, which keeps the last %d events: it has no other bounds", name, POOL_EVENTS);
+    if (with->depth || with->history || with->redeliver || with->bytes || with->max || with->dead ||
+        (with->full && with->full != CUE_DROP_OLD))
+        return trail(CUE_EINVAL, "%s is read from the log of its pool, which keeps the last %d events: it has no other bounds", name,
+                     POOL_EVENTS);
     if (with->type && !blocks)
         return trail(CUE_EINVAL, "%s: `type` is for @blocks", name);
     return 0;

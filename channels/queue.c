@@ -19,8 +19,8 @@
  * generation. So a pure block gets an envelope here, which the receiver does not see.
  *
  * SHUT (cue_channel_shut). A sender looks whether the lane is shut before it begins and once more after its slot was set. A receiver shuts
- * it and then looks at the slots. Both in the order of seq_cst: either the sender sees it, and takes its message out again by a claim like a
- * receiver's, or the receiver sees the message. (Model: shut.pml.)
+ * it and then looks at the slots. Both in the order of seq_cst: either the sender sees it, and takes its message out again by a claim like
+ * a receiver's, or the receiver sees the message. (Model: shut.pml.)
  *
  * What a receiver that dies has in hand: redeliver.c.
  */

@@ -13,8 +13,8 @@
  *
  * `returned` is set before the record is KEPT, so that receivers look at once, and after it, as one may have looked in between. Who dies
  * between the two is swept up after, and a sweep reminds again. The lane is not retired meanwhile, though the dead one may have closed it
- * before and nobody else have it open: whoever brings something back has a lease, and has raised the gate. (Model: redeliver.pml.) The search costs a look at every
- * record in use, but only after a death.
+ * before and nobody else have it open: whoever brings something back has a lease, and has raised the gate. (Model: redeliver.pml.) The
+ * search costs a look at every record in use, but only after a death.
  *
  * It was handed out 1 + redeliver times, and nobody survived it: it goes to the lane `dead`, linked there as it is; else it is freed.
  * Killed on the way: it is LENT still, or SENT and in no slot but with a count, which says that it is no message whose sender died
@@ -234,7 +234,7 @@ void returned_bury(struct ring_channel *ch, const struct took *took)
     struct parcel parcel = { .rec = took->rec, .index = took->index, .envelope = true, .state = took->state };
     atomic_fetch_add_explicit(&ch->ring->dead_letters, 1, relaxed); /* a count for people */
     ask_settle(ch->lane.pool, took->rec, took->index);
-    if (!ch->dead || ch->dead->ops->put(ch->dead, &parcel) <= 0) {  /* !! */
+    if (!ch->dead || ch->dead->ops->put(ch->dead, &parcel) <= 0) { /* !! */
         uint64_t state = atomic_load_explicit(&took->rec->state, acquire);
         let_go(ch, &(struct took){ .rec = took->rec, .index = took->index, .state = state & ~REC_SHARED });
     }

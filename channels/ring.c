@@ -318,8 +318,9 @@ static void count_received(struct ring_channel *ch, const cue_msg *m, size_t n)
  * none. */
 static __attribute__((noinline)) void gap_say(struct ring_channel *ch, const struct took *took, cue_msg *m)
 {
-    uint32_t at = took->rec ? atomic_load_explicit(&took->rec->seq, relaxed) : ch->next; /* ours; a small one is of a stream with drop-new */
-    uint64_t dropped = atomic_load_explicit(&ch->ring->dropped_new, relaxed); /* a count */
+    uint32_t at =
+        took->rec ? atomic_load_explicit(&took->rec->seq, relaxed) : ch->next; /* ours; a small one is of a stream with drop-new */
+    uint64_t dropped = atomic_load_explicit(&ch->ring->dropped_new, relaxed);  /* a count */
     uint64_t gap = (uint32_t)(at - ch->next) + (dropped - ch->dropped);
     m->gap = gap < UINT32_MAX ? (uint32_t)gap : UINT32_MAX;
     ch->next = at + 1;
@@ -541,7 +542,7 @@ static int claim(struct ring_channel *ch, struct took *took)
     if (ch->redeliver && returned_claim(ch, took))
         return 1;
     int status = ch->way->take(ch, took);
-    if (status == 1 && ch->redeliver) /* then it is LENT */
+    if (status == 1 && ch->redeliver)  /* then it is LENT */
         message_handed_out(took->rec); /* else one that died with it half in `dead` would count as a sender, see returned_put */
     return status;
 }

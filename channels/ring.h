@@ -35,8 +35,8 @@ struct ring_way {
     int (*push)(struct ring_channel *ch, struct parcel *parcel, bool beyond);
     /* Claims the oldest. 1; 0: nothing is there; CUE_ECORRUPT. */
     int (*take)(struct ring_channel *ch, struct took *out);
-    bool (*full)(struct ring_channel *ch);      /* a push would find no room; in the order of seq_cst */
-    bool (*nothing)(struct ring_channel *ch);   /* a take would find nothing; the same */
+    bool (*full)(struct ring_channel *ch);                                   /* a push would find no room; in the order of seq_cst */
+    bool (*nothing)(struct ring_channel *ch);                                /* a take would find nothing; the same */
     bool (*passed)(const struct lane *lane, uint32_t shift, uint64_t until); /* as ring_passed */
     /* After pushes and after takes of one call, before the look whether the other side waits; may be NULL. */
     void (*pushed)(struct ring_channel *ch), (*taken)(struct ring_channel *ch);
@@ -49,8 +49,8 @@ struct ring_channel {
     const struct ring_way *way;
     /* what the lane says, once it was checked */
     uint32_t shift, depth, redeliver;
-    bool enclose; /* every message goes in an envelope, see queue.c */
-    bool gaps;    /* a stream that drops: messages say what is missing before them */
+    bool enclose;   /* every message goes in an envelope, see queue.c */
+    bool gaps;      /* a stream that drops: messages say what is missing before them */
     bool takes_all; /* stream: with places, of any type and size */
     uint64_t mask, bytes;
     _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
@@ -58,7 +58,7 @@ struct ring_channel {
     _Atomic uint64_t refused_weight; /* of the message that found none last */
     _Atomic uint32_t calls;          /* receives, as far as threads do not overwrite each other's */
     struct spin spin;
-    cue_channel *dead;        /* queue: where its dead letters go, or NULL */
+    cue_channel *dead;         /* queue: where its dead letters go, or NULL */
     uint64_t receiver, sender; /* stream: our words in the lane's head, or 0 */
     struct returned *returned; /* queue: what was found to be given out again, redeliver.c */
     struct lock returned_lock;
@@ -120,7 +120,8 @@ int ring_stat(cue_channel *ch, cue_channel_info *out);
 int ring_shut(cue_channel *ch);
 int ring_drain(cue_channel *ch, int64_t deadline);
 int ring_discard(cue_channel *ch);
-/* Whether everything before position `until` was claimed, or where that is UINT64_MAX, everything that is there. In the order of seq_cst. */
+/* Whether everything before position `until` was claimed, or where that is UINT64_MAX, everything that is there. In the order of
+ * seq_cst. */
 bool ring_passed(const struct lane *lane, uint32_t shift, uint64_t until);
 
 /* A message that was taken becomes the caller's. */

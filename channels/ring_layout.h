@@ -1,5 +1,5 @@
-/* What a queue and a stream keep in shared memory behind their struct lane_head: a ring of slot words. (Of most streams: of places, which are
- * larger, stream_layout.h.)
+/* What a queue and a stream keep in shared memory behind their struct lane_head: a ring of slot words. (Of most streams: of places, which
+ * are larger, stream_layout.h.)
  *
  *   slot   lap 32 | index of a record + 1 32; index 0: empty in this lap. Position p lies in slot p mod N, in lap p / N; N is a power
  *          of two, at least `depth`. All zero is an empty ring at position 0
@@ -21,8 +21,8 @@ enum { RING_RETURNED = 1, RING_RETURNED_ONE = 2 };
 struct ring {
     struct lane_head lane;
     /* constant from before the lane has a name on */
-    uint32_t shift; /* N is 1 << shift */
-    uint32_t place_bytes; /* of one of the N: a slot word, or a struct place (stream_layout.h) */
+    uint32_t shift;             /* N is 1 << shift */
+    uint32_t place_bytes;       /* of one of the N: a slot word, or a struct place (stream_layout.h) */
     char dead[POOL_NAME_BYTES]; /* queue: the lane for messages that nobody survived; "": they are freed */
     uint64_t pad0[7];
     _Atomic uint64_t tail;

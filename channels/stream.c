@@ -10,14 +10,15 @@
  *
  * A call of several messages sets its words, or says its head, at its end.
  *
- * FENCES. A sender has one with each call, between its words and the look whether the receiver sleeps. A receiver would have to wait for its own
- * stores before it could act on the message. So it has one when a quarter of the ring was taken, and before it waits itself. In between
- * it may overlook a sender that goes to sleep for room just then, which need not be woken before a quarter is free; so it is woken when half
- * of the ring is.
+ * FENCES. A sender has one with each call, between its words and the look whether the receiver sleeps. A receiver would have to wait for
+ * its own stores before it could act on the message. So it has one when a quarter of the ring was taken, and before it waits itself. In
+ * between it may overlook a sender that goes to sleep for room just then, which need not be woken before a quarter is free; so it is woken
+ * when half of the ring is.
  *
- * AN END CHANGES HANDS when its holder closes or dies. A record in a place from head on that is not SENT at its position was claimed by a receiver
- * that was killed before it said so, and with it all before it: a new receiver goes on behind the last of these. A small message that was
- * only copied is received once more: it had not reached the dead one's caller. A sender goes on at the first place from head on that is not full.
+ * AN END CHANGES HANDS when its holder closes or dies. A record in a place from head on that is not SENT at its position was claimed by a
+ * receiver that was killed before it said so, and with it all before it: a new receiver goes on behind the last of these. A small message
+ * that was only copied is received once more: it had not reached the dead one's caller. A sender goes on at the first place from head on
+ * that is not full.
  *
  * A sender that was killed before its word was set: its record is in no place, and is freed (stream_linked).
  *
@@ -60,7 +61,8 @@ static inline void copy_small(unsigned char *to, const unsigned char *from, size
     }
 }
 
-/* The bytes first: the receiver looks at the other line all the time, and takes it away from us between two stores to it that wait for a third. */
+/* The bytes first: the receiver looks at the other line all the time, and takes it away from us between two stores to it that wait for a
+ * third. */
 static inline void place_fill(struct place *place, const cue_msg *m)
 {
     copy_small(place->bytes, m->data, m->size);
@@ -106,7 +108,8 @@ static void stream_pushed(struct ring_channel *ch)
 {
     uint64_t from = ch->filled;
     for (; ch->filled != ch->send_at; ch->filled++) /* !! pairs with: stream_take */
-        atomic_store_explicit(&ring_place(ch, ch->filled)->word, slot_word(ch->filled >> ch->shift, ch->posted[ch->filled - from]), release);
+        atomic_store_explicit(&ring_place(ch, ch->filled)->word, slot_word(ch->filled >> ch->shift, ch->posted[ch->filled - from]),
+                              release);
     stream_sent(ch);
 }
 
@@ -252,7 +255,8 @@ static int stream_close(cue_channel *base)
 static uint64_t first_untaken(const struct lane *lane, uint32_t shift)
 {
     struct ring *ring = (struct ring *)(void *)lane->head;
-    uint64_t head = atomic_load_explicit(&ring->head, seq_cst), mask = (UINT64_C(1) << shift) - 1, found = head; /* pairs with: stream_taken */
+    uint64_t head = atomic_load_explicit(&ring->head, seq_cst), mask = (UINT64_C(1) << shift) - 1,
+             found = head; /* pairs with: stream_taken */
     for (uint64_t p = head; p - head <= mask; p++) {
         uint64_t word = atomic_load_explicit(&ring_places(ring)[p & mask].word, seq_cst);
         if (!place_full(word, p, shift))

@@ -1,10 +1,12 @@
 /* What a stream keeps in shared memory behind its struct ring, unless it drops old messages: places instead of slot words.
  *
- *   place   two lines, which CPUs fetch together: a word that says what is there, and a small message itself: up to 64 bytes, no block, nobody
- *           to answer. Anything else is a record, as in the other lanes, of which the place has the index. Position p lies in place p mod N
- *   word    lap 32 | what 32: 0 nothing yet, the index of a record + 1, or PLACE_SMALL. A place is full at p if it says p's lap and something.
- *           Written by the sender alone, last of all. To empty it changes nothing in it:
- *   head    of the struct ring: the position up to which all was taken. Written by the receiver; the sender may fill p once p < head + depth
+ *   place   two lines, which CPUs fetch together: a word that says what is there, and a small message itself: up to 64 bytes, no
+ *           block, nobody to answer. Anything else is a record, as in the other lanes, of which the place has the index. Position p
+ *           lies in place p mod N
+ *   word    lap 32 | what 32: 0 nothing yet, the index of a record + 1, or PLACE_SMALL. A place is full at p if it says p's lap and
+ *           something. Written by the sender alone, last of all. To empty it changes nothing in it:
+ *   head    of the struct ring: the position up to which all was taken. Written by the receiver; the sender may fill p once
+ *           p < head + depth
  *   tail    a count for people, as far as the sender has said
  *
  * All zero is an empty stream at position 0.

@@ -58,9 +58,9 @@ struct topic_channel {
     struct cue_channel base;
     struct lane lane;
     struct topic *topic;
-    _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
-    _Atomic uint32_t waiting;        /* threads in a send or a drain that may wait */
-    _Atomic uint32_t shut;           /* subscriber: its ring was ended */
+    _Atomic uint32_t woken, closing;     /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
+    _Atomic uint32_t waiting;            /* threads in a send or a drain that may wait */
+    _Atomic uint32_t shut;               /* subscriber: its ring was ended */
     _Atomic(_Atomic uint32_t *) napping; /* where one of them sleeps; only woken there, never written to */
 
     /* publisher; under the lock */
@@ -72,11 +72,11 @@ struct topic_channel {
 
     /* subscriber */
     struct feed ring;
-    cue_block block; /* of the ring: an owner */
-    uint64_t word;   /* in the table */
+    cue_block block;                                     /* of the ring: an owner */
+    uint64_t word;                                       /* in the table */
     uint64_t at, skipped, received, bytes, copied, peak; /* skipped: it stood in the ring and was taken out as old */
-    uint64_t gaps; /* what we have told of */
-    struct feed_taken *past; /* from the history, leased: to be handed out first */
+    uint64_t gaps;                                       /* what we have told of */
+    struct feed_taken *past;                             /* from the history, leased: to be handed out first */
     struct remembered *twice;
     size_t npast, ntwice;
     _Atomic size_t pastat; /* by the thread that receives; others look at it */
@@ -189,12 +189,14 @@ static bool ring_ready(const struct feed *ring, uint64_t *head, const uint64_t *
 }
 
 /* One nap until that ring is ready, or gone. It is ours by a lease. */
-static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsigned place, uint64_t word, int64_t nap, const uint64_t *until)
+static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsigned place, uint64_t word, int64_t nap,
+                        const uint64_t *until)
 {
     _Atomic uint32_t *room = &ring->shared->room;
     uint32_t seen = atomic_fetch_or_explicit(room, FEED_WAITED, seq_cst) | FEED_WAITED; /* pairs with: feed_advance */
     uint64_t head = 0;
-    if (atomic_load_explicit(&ch->topic->place[place], seq_cst) != word || ring_ready(ring, &head, until)) /* pairs with: topic_place_close */
+    if (atomic_load_explicit(&ch->topic->place[place], seq_cst) != word ||
+        ring_ready(ring, &head, until)) /* pairs with: topic_place_close */
         return 0;
     atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: waits_end */
     int status = interrupted(ch);
@@ -225,7 +227,9 @@ static int wait_for_room(struct topic_channel *ch, int64_t *until)
         if (first)
             sched_yield(); /* the subscriber may share our CPU */
         int64_t nap = deadline_nap(*until);
-        int status = nap <= 0 ? CUE_EFULL : held ? nap_for_room(ch, &outlet.ring, place, outlet.word, nap, NULL) : pool_enter(ch->lane.pool);
+        int status = nap <= 0 ? CUE_EFULL
+                     : held   ? nap_for_room(ch, &outlet.ring, place, outlet.word, nap, NULL)
+                              : pool_enter(ch->lane.pool);
         if (held)
             feed_leave(&outlet.ring);
         if (status)
@@ -326,7 +330,7 @@ static __attribute__((noinline)) void doom_unsettled(struct topic_channel *ch, c
     struct cue_pool *pool = ch->lane.pool;
     uint64_t state = post->posted | REC_UNSETTLED;
     bool pinned = lease_pin(pool, post->rec, post->index, post->generation); /* POSTED is ours: it is good */
-    if (cas(&post->rec->state, &state, post_doomed(post)) && pinned)           /* !! */
+    if (cas(&post->rec->state, &state, post_doomed(post)) && pinned)         /* !! */
         topic_grants_settle(pool, post->rec, post->index);
     if (pinned)
         lease_drop(pool, post->rec, post->index, post->generation);
@@ -346,7 +350,8 @@ static int publish(struct topic_channel *ch, const struct parcel *parcel, uint64
             put_counted(ch, &post, place);
     grants_settle(&post);
     uint64_t state = post.posted; /* before anything else: a subscriber is just about to fetch this line */
-    if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&post.rec->state, &state, post_doomed(&post), seq_cst, acquire), 0)) /* !! no more links */
+    if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&post.rec->state, &state, post_doomed(&post), seq_cst, acquire),
+                         0)) /* !! no more links */
         doom_unsettled(ch, &post);
     for (unsigned place = next_open(post.linked, 0); place < TOPIC_PLACES; place = next_open(post.linked, place + 1))
         if (feed_linked(&ch->outlets[place].ring, ch->outlets[place].at))
@@ -401,7 +406,8 @@ static int check(struct topic_channel *ch, const cue_msg *m, struct opened *open
 {
     int status = message_check(ch->lane.pool, &ch->topic->head, m, false, opened);
     if (!status && m->move && !opened->ref.owner)
-        return trail(CUE_ENOTOWNER, "block %x is a view: a topic carries blocks that their sender owns, see cue_block_copy", opened->ref.index);
+        return trail(CUE_ENOTOWNER, "block %x is a view: a topic carries blocks that their sender owns, see cue_block_copy",
+                     opened->ref.index);
     opened->tag_in_header = true;
     return status;
 }
@@ -784,7 +790,9 @@ static int history_read(struct topic_channel *ch, uint32_t count)
         return trail(CUE_ENOMEM, "no process memory for a history of %u messages", count);
     }
     uint64_t end = atomic_load_explicit(&history.shared->tail, acquire), head = atomic_load_explicit(&history.shared->head, acquire);
-    for (uint64_t looks = 0; looks < history.size && feed_waiting(&history, end) && feed_slot_ahead(&history, atomic_load_explicit(feed_slot(&history, end), acquire), end) == 0; looks++)
+    for (uint64_t looks = 0; looks < history.size && feed_waiting(&history, end) &&
+                             feed_slot_ahead(&history, atomic_load_explicit(feed_slot(&history, end), acquire), end) == 0;
+         looks++)
         end++; /* the tail is a hint */
     if (end - head > count)
         head = end - count;
@@ -920,8 +928,7 @@ static int publisher_drain(struct topic_channel *ch, int64_t deadline)
     lock_take(&ch->lock);
     outlets_look(ch);
     for (place = next_open(ch->open, 0); place < TOPIC_HISTORY; place = next_open(ch->open, place + 1))
-        targets[place] = (struct target){ ch->outlets[place].word,
-                                          atomic_load_explicit(&ch->outlets[place].ring.shared->tail, acquire) };
+        targets[place] = (struct target){ ch->outlets[place].word, atomic_load_explicit(&ch->outlets[place].ring.shared->tail, acquire) };
     lock_release(&ch->lock);
     while (!status && behind(ch, targets, &place, &ring)) {
         int64_t nap = deadline_nap(deadline);
@@ -1136,7 +1143,8 @@ static void topic_init(struct lane_head *head, const cue_channel_opts *with)
 
 static bool topic_sound(const struct lane_head *head, uint64_t capacity)
 {
-    return capacity >= sizeof(struct topic) && head->depth >= 1 && head->depth <= LANE_DEPTH_MAX && head->full >= CUE_FAIL && head->full <= CUE_DROP_OLD;
+    return capacity >= sizeof(struct topic) && head->depth >= 1 && head->depth <= LANE_DEPTH_MAX && head->full >= CUE_FAIL &&
+           head->full <= CUE_DROP_OLD;
 }
 
 /* What a subscriber has not taken goes with it; a history stays as long as the pool does. */

@@ -163,7 +163,7 @@ enum feed_link feed_link(const struct feed *ring, uint32_t index, uint64_t *seen
         if ((uint32_t)seen == FEED_SLOT_FROZEN)
             return FEED_CLOSED;
         if (ahead < 0)
-            return FEED_FULL; /* the lap before is still there */
+            return FEED_FULL;                                 /* the lap before is still there */
         if (ahead > 0 || (uint32_t)seen != FEED_SLOT_EMPTY) { /* somebody was quicker */
             hint_move(&shared->tail, p + 1);
             uint64_t tail = atomic_load_explicit(&shared->tail, acquire);
@@ -276,7 +276,8 @@ bool feed_peek(const struct feed *ring, uint64_t at, struct feed_taken *out)
 {
     _Atomic uint64_t *slot = feed_slot(ring, at);
     uint64_t seen = atomic_load_explicit(slot, acquire);
-    return feed_slot_ahead(ring, seen, at) == 0 && (uint32_t)seen != FEED_SLOT_EMPTY && (uint32_t)seen != FEED_SLOT_FROZEN && slot_pin(ring, slot, seen, out);
+    return feed_slot_ahead(ring, seen, at) == 0 && (uint32_t)seen != FEED_SLOT_EMPTY && (uint32_t)seen != FEED_SLOT_FROZEN &&
+           slot_pin(ring, slot, seen, out);
 }
 
 bool feed_passed(const struct feed *ring, uint64_t at)

@@ -53,21 +53,21 @@ static_assert(offsetof(struct topic, changes) == 128 && offsetof(struct topic, p
 
 struct topic_feed {
     /* written by the subscriber before it is in the table */
-    uint32_t magic, which;  /* its place in the table */
-    uint32_t topic, party;  /* index of the topic's record; slot + 1 of the subscriber, or of who made the history */
+    uint32_t magic, which; /* its place in the table */
+    uint32_t topic, party; /* index of the topic's record; slot + 1 of the subscriber, or of who made the history */
     uint64_t topic_generation;
     uint32_t full, depth;
-    uint32_t shift, epoch;  /* log2 of the number of slots; of the party */
+    uint32_t shift, epoch; /* log2 of the number of slots; of the party */
     uint64_t pad0[11];
-    _Atomic uint64_t tail;  /* publishers: the next position. A hint, never ahead of the slots */
+    _Atomic uint64_t tail; /* publishers: the next position. A hint, never ahead of the slots */
     uint64_t pad1[15];
-    _Atomic uint64_t head;  /* the first position that was not taken out. A hint, never ahead of the slots */
-    _Atomic uint32_t room;  /* futex of publishers that wait: FEED_WAITED, the rest counts */
+    _Atomic uint64_t head; /* the first position that was not taken out. A hint, never ahead of the slots */
+    _Atomic uint32_t room; /* futex of publishers that wait: FEED_WAITED, the rest counts */
     uint32_t spare0;
     uint64_t pad2[14];
-    _Atomic uint32_t bell;  /* futex of the subscriber: FEED_SLEEP, the rest counts wake-ups */
+    _Atomic uint32_t bell; /* futex of the subscriber: FEED_SLEEP, the rest counts wake-ups */
     uint32_t pad3[31];
-    _Atomic uint64_t evicted, missed;           /* messages that it did not get: taken out as old by publishers; never put in */
+    _Atomic uint64_t evicted, missed;               /* messages that it did not get: taken out as old by publishers; never put in */
     _Atomic uint64_t received, bytes, copied, peak; /* by the subscriber */
     uint64_t pad4[10];
     _Atomic uint64_t slot[];

@@ -135,8 +135,9 @@ void topic_record_finishing(struct cue_pool *pool, struct record *rec, uint32_t 
         return;
     struct record *with = pool_record(pool, header.index);
     uint64_t is = with ? atomic_load_explicit(&with->state, acquire) : 0;
-    if (rec_state(is) == REC_SENT && rec_generation(is) == header.generation && atomic_load_explicit(&with->lane, relaxed) == LANE_ENVELOPE &&
-        atomic_load_explicit(&with->next, relaxed) == index && atomic_load_explicit(&with->seq, relaxed) == (uint32_t)generation)
+    if (rec_state(is) == REC_SENT && rec_generation(is) == header.generation &&
+        atomic_load_explicit(&with->lane, relaxed) == LANE_ENVELOPE && atomic_load_explicit(&with->next, relaxed) == index &&
+        atomic_load_explicit(&with->seq, relaxed) == (uint32_t)generation)
         block_drop(pool, with, header.index, is); /* several may try: one does */
 }
 

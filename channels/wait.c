@@ -85,7 +85,7 @@ static void before_sleep(const struct set *set)
 /* 0: look again. */
 static int sleep_on_words(const struct set *set, int64_t nap)
 {
-    struct futex_word words[ANY_MAX];
+    struct futex_word words[ANY_MAX] = { 0 };
     struct channel_sleep on;
     unsigned dozing = 0;
     bool look_again = false;
@@ -95,7 +95,7 @@ static int sleep_on_words(const struct set *set, int64_t nap)
         if (!ch->ops->doze(ch, CUE_RECV, &on))
             break;
         words[dozing] = (struct futex_word){ on.word, on.value };
-        look_again = atomic_load_explicit(&ch->woken, seq_cst) ||  /* pairs with: cue_channel_wake */
+        look_again = atomic_load_explicit(&ch->woken, seq_cst) || /* pairs with: cue_channel_wake */
                      atomic_load_explicit(&ch->closing, seq_cst); /* pairs with: cue_channel_close */
     }
     if (dozing == set->n && !look_again) {

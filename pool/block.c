@@ -129,7 +129,8 @@ static inline bool drop_now(struct cue_pool *pool, struct record *rec, uint32_t 
     uint64_t state = from, generation = rec_generation(from);
     for (;;) {
         bool shared = state & REC_SHARED;
-        uint64_t to = shared ? rec_word(REC_DOOMED, rec_party(from), generation) | REC_SHARED | (from & REC_TOPIC) : rec_word(REC_FREE, 0, generation + 1);
+        uint64_t to = shared ? rec_word(REC_DOOMED, rec_party(from), generation) | REC_SHARED | (from & REC_TOPIC)
+                             : rec_word(REC_FREE, 0, generation + 1);
         if (atomic_compare_exchange_strong_explicit(&rec->state, &state, to, seq_cst, acquire)) { /* !! pairs with: bit_take */
             verify_transition(state, to);
             if (shared)
@@ -181,7 +182,8 @@ int block_take(struct cue_pool *pool, uint64_t room, size_t align, const struct 
     if (__builtin_expect(slab_fits(pool, room, align), 1))
         return __builtin_expect(slab_take_fast(pool, room, fresh, out), 1) ? 0 : slab_take(pool, room, fresh, out);
     if (room > pool->data_bytes)
-        return trail(CUE_ETOOBIG, "%llu bytes will never fit into pool %s of %llu", (unsigned long long)room, pool->name, (unsigned long long)pool->data_bytes);
+        return trail(CUE_ETOOBIG, "%llu bytes will never fit into pool %s of %llu", (unsigned long long)room, pool->name,
+                     (unsigned long long)pool->data_bytes);
     uint32_t granules = room ? (uint32_t)((room + POOL_GRANULE - 1) >> POOL_GRANULE_SHIFT) : 1;
     uint32_t in_granules = align > POOL_GRANULE ? (uint32_t)(align >> POOL_GRANULE_SHIFT) : 1;
     int status = run_take(pool, granules, in_granules, fresh, &out->index);
@@ -211,7 +213,8 @@ static int check_opts(const cue_block_opts *opts, size_t size)
     if (o->id && !o->type)
         return trail(CUE_EINVAL, "id %llu without a type: (type, id) needs a type from 1 on", (unsigned long long)o->id);
     if (o->id && o->name)
-        return trail(CUE_EINVAL, "a block has one key: (type %u, id %llu) or the name \"%.64s\"", o->type, (unsigned long long)o->id, o->name);
+        return trail(CUE_EINVAL, "a block has one key: (type %u, id %llu) or the name \"%.64s\"", o->type, (unsigned long long)o->id,
+                     o->name);
     if (o->type >= POOL_TYPE_SYSTEM)
         return trail(CUE_EINVAL, "type %#x is the library's own: use types below %#x", o->type, POOL_TYPE_SYSTEM);
     if (size > PTRDIFF_MAX)
@@ -286,7 +289,8 @@ static int alloc_waiting(struct cue_pool *pool, size_t size, const cue_block_opt
     if (status == CUE_ENOMEM && waits)
         status = room_wait(pool, deadline_of(opts->wait), alloc_try, &want);
     if (status == CUE_ENOMEM && want.places)
-        status = trail(CUE_ELIMIT, "pool %s holds as many allocations as it may: %llu", pool->name, (unsigned long long)pool->max_allocations);
+        status =
+            trail(CUE_ELIMIT, "pool %s holds as many allocations as it may: %llu", pool->name, (unsigned long long)pool->max_allocations);
     if (status == CUE_ENOMEM || status == CUE_ELIMIT)
         atomic_fetch_add_explicit(&pool->parties[pool->self].failed, 1, relaxed); /* a count for people */
     return status;
@@ -363,7 +367,8 @@ static inline bool alloc_fast(struct cue_pool *pool, size_t size, cue_block *out
 {
     struct taken taken;
     if (!pool_entered(pool) || pool->flags & (CUE_READ_ONLY | POOL_LIMITED) ||
-        !(slab_fits(pool, size, 0) ? slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken) : run_take_fast(pool, size, &taken)))
+        !(slab_fits(pool, size, 0) ? slab_take_fast(pool, size, &(struct fresh){ .size = size }, &taken)
+                                   : run_take_fast(pool, size, &taken)))
         return false;
     handle_fill(pool, taken.index, taken.generation, taken.data, size, HANDLE_OWNER, out);
     return true;
@@ -440,7 +445,8 @@ static int publish_kept(cue_block *b, const struct block_ref *ref, uint64_t stat
 /* KEPT | REPLACING is still ours: recovery frees it unless it has taken the key over. */
 static int publish_replacing(cue_block *b, const struct block_ref *ref, uint64_t state)
 {
-    uint64_t owned = rec_word(REC_OWNED, ref->pool->self + 1, ref->generation), replacing = rec_word(REC_KEPT, ref->pool->self + 1, ref->generation) | REC_REPLACING;
+    uint64_t owned = rec_word(REC_OWNED, ref->pool->self + 1, ref->generation),
+             replacing = rec_word(REC_KEPT, ref->pool->self + 1, ref->generation) | REC_REPLACING;
     int status = lease_take(ref->pool, ref->rec, ref->index, ref->generation);
     if (status)
         return status;
@@ -559,7 +565,7 @@ int cue_block_copy(const cue_block *from, cue_pool *to, const cue_block_opts *op
         return status;
     if (from->size)
         memcpy(out->data, from->data, from->size);
-    atomic_fetch_add_explicit(&to->copied, from->size, relaxed); /* a count for people */
+    atomic_fetch_add_explicit(&to->copied, from->size, relaxed);     /* a count for people */
     uint64_t state = atomic_load_explicit(&ref.rec->state, acquire); /* after the copy: if it is still the block, it was all along */
     if (rec_generation(state) != ref.generation || rec_state(state) == REC_FREE)
         status = trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
@@ -584,12 +590,12 @@ static inline bool release_fast(cue_block *b)
         return false;
     uint32_t index = (uint32_t)b->priv[0];
     struct cue_pool *pool = &pool_table[(b->priv[0] >> 32) % POOLS_MAX];
-    if (b->priv[0] != handle_word(pool, index, HANDLE_OWNER) || b->priv[2] != fork_epoch || atomic_load_explicit(&pool->open, acquire) != 1 ||
-        pool->quota != 0 || (!(index & INDEX_R2) && index >= pool->granules))
+    if (b->priv[0] != handle_word(pool, index, HANDLE_OWNER) || b->priv[2] != fork_epoch ||
+        atomic_load_explicit(&pool->open, acquire) != 1 || pool->quota != 0 || (!(index & INDEX_R2) && index >= pool->granules))
         return false;
     uint64_t state = rec_word(REC_OWNED, pool->self + 1, b->priv[1]);
-    if (!atomic_compare_exchange_strong_explicit(&trusted_record(pool, index)->state, &state, rec_word(REC_FREE, 0, b->priv[1] + 1), seq_cst,
-                                                 relaxed)) /* !! pairs with: bit_take */
+    if (!atomic_compare_exchange_strong_explicit(&trusted_record(pool, index)->state, &state, rec_word(REC_FREE, 0, b->priv[1] + 1),
+                                                 seq_cst, relaxed)) /* !! pairs with: bit_take */
         return false;
     handle_clear(b);
     if (!(index & INDEX_R2))
@@ -647,8 +653,9 @@ static __attribute__((noinline)) int free_slow(cue_block *b)
                      rec_state(state) == REC_OWNED ? "another party's and not published" : "on its way to its receiver");
     if (current && state & REC_REPLACING)
         directory_former_drop(ref.pool, ref.rec, ref.index, state);
-    bool done = current && may && (rec_state(state) == REC_KEPT ? block_drop_kept(ref.pool, ref.rec, ref.index, ref.generation)
-                                                                : own_drop(ref.pool, ref.rec, ref.index, state));
+    bool done = current && may &&
+                (rec_state(state) == REC_KEPT ? block_drop_kept(ref.pool, ref.rec, ref.index, ref.generation)
+                                              : own_drop(ref.pool, ref.rec, ref.index, state));
     if (!ref.owner) {
         lease_drop(ref.pool, ref.rec, ref.index, ref.generation);
     }
@@ -665,7 +672,11 @@ int cue_block_free(cue_block *b)
 
 static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t index, uint64_t state, cue_block_info *out)
 {
-    static const uint32_t shown[8] = { [REC_OWNED] = CUE_BLOCK_OWNED, [REC_KEPT] = CUE_BLOCK_KEPT, [REC_SENT] = CUE_BLOCK_SENT, [REC_POSTED] = CUE_BLOCK_SENT, [REC_DOOMED] = CUE_BLOCK_DOOMED };
+    static const uint32_t shown[8] = { [REC_OWNED] = CUE_BLOCK_OWNED,
+                                       [REC_KEPT] = CUE_BLOCK_KEPT,
+                                       [REC_SENT] = CUE_BLOCK_SENT,
+                                       [REC_POSTED] = CUE_BLOCK_SENT,
+                                       [REC_DOOMED] = CUE_BLOCK_DOOMED };
     memset(out, 0, sizeof *out);
     uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* pairs with: the state word, as all below */
     out->id = automatic_id(index, rec_generation(state));
@@ -675,7 +686,8 @@ static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t in
     out->state = shown[rec_state(state) & 7];
     out->made_ns = rec_state(state) == REC_KEPT || (state & REC_PUBLISHED) ? atomic_load_explicit(&rec->made_ns, relaxed) : 0;
     uint64_t low = atomic_load_explicit(&rec->lease[0], relaxed), high = atomic_load_explicit(&rec->lease[1], relaxed);
-    out->leases = low | high ? (uint32_t)(__builtin_popcountll(low) + __builtin_popcountll(high)) : 0; /* without an instruction for it: dear */
+    out->leases =
+        low | high ? (uint32_t)(__builtin_popcountll(low) + __builtin_popcountll(high)) : 0; /* without an instruction for it: dear */
     out->owner = rec_party(state);
     if (out->owner && out->owner <= pool->max_parties)
         out->owner_pid = party_pid(atomic_load_explicit(&pool->parties[out->owner - 1].word, relaxed));
@@ -739,7 +751,8 @@ int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, s
     if (!rec_live(again) || rec_generation(again) != rec_generation(state))
         return trail(CUE_ESTALE, "block %llx of pool %s went while it was read", (unsigned long long)id, pool->name);
     if (!sane)
-        return trail(CUE_ECORRUPT, "block %llx of pool %s says it has %llu bytes", (unsigned long long)id, pool->name, (unsigned long long)used);
+        return trail(CUE_ECORRUPT, "block %llx of pool %s says it has %llu bytes", (unsigned long long)id, pool->name,
+                     (unsigned long long)used);
     return got < 0 ? trail_errno("cannot read the object of pool %s", pool->name) : got;
 }
 

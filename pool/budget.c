@@ -109,13 +109,15 @@ static bool count_raise(_Atomic uint64_t *count, uint64_t by, uint64_t limit)
 static void count_lower(_Atomic uint64_t *count, uint64_t by)
 {
     uint64_t word = atomic_load_explicit(count, relaxed); /* the CAS decides */
-    while (!atomic_compare_exchange_weak_explicit(count, &word, word - (by < count_of(word) ? by : count_of(word)), seq_cst, relaxed)) /* pairs with: look */
+    while (!atomic_compare_exchange_weak_explicit(count, &word, word - (by < count_of(word) ? by : count_of(word)), seq_cst,
+                                                  relaxed)) /* pairs with: look */
         ;
 }
 
 static void peak_raise(struct budget *words)
 {
-    uint64_t now = count_of(atomic_load_explicit(&words->blocks, relaxed)), peak = atomic_load_explicit(&words->peak, relaxed); /* for people */
+    uint64_t now = count_of(atomic_load_explicit(&words->blocks, relaxed)),
+             peak = atomic_load_explicit(&words->peak, relaxed); /* for people */
     while (now > peak && !atomic_compare_exchange_weak_explicit(&words->peak, &peak, now, relaxed, relaxed))
         ;
 }
@@ -167,7 +169,7 @@ static int sit_down(const struct budget_ref *budget, unsigned weight, _Atomic ui
 
 static void stand_up(_Atomic uint64_t *seat)
 {
-    uint64_t word = atomic_load_explicit(seat, relaxed); /* ours */
+    uint64_t word = atomic_load_explicit(seat, relaxed);                /* ours */
     atomic_store_explicit(seat, word & ~UINT64_C(0xffffffff), seq_cst); /* pairs with: look */
 }
 
@@ -192,7 +194,7 @@ static int sum_record(struct cue_pool *pool, struct record *rec, uint32_t index,
 }
 
 struct look {
-    uint64_t used, blocks;             /* the words */
+    uint64_t used, blocks; /* the words */
     uint64_t seats[BUDGET_SEATS];
     uint64_t used_drift, blocks_drift; /* what they are too high by, or more */
 };
@@ -234,7 +236,8 @@ static bool count_settle(_Atomic uint64_t *count, uint64_t seen, uint64_t drift)
 {
     uint64_t word = atomic_load_explicit(count, relaxed); /* the CAS decides */
     while (drift && word >> BUDGET_COUNT_BITS == seen >> BUDGET_COUNT_BITS && count_of(word) >= drift)
-        if (atomic_compare_exchange_weak_explicit(count, &word, word - drift + (UINT64_C(1) << BUDGET_COUNT_BITS), seq_cst, relaxed)) /* !! */
+        if (atomic_compare_exchange_weak_explicit(count, &word, word - drift + (UINT64_C(1) << BUDGET_COUNT_BITS), seq_cst,
+                                                  relaxed)) /* !! */
             return true;
     return false;
 }
@@ -357,7 +360,8 @@ static int refused(const struct budget_try *want)
     if (want->lack == CUE_ELIMIT)
         return trail(CUE_ELIMIT, "%llu blocks live under the budget of pool %s, as many as may", blocks, budget->pool->name);
     return trail(CUE_ENOMEM, "%zu bytes count %llu, and %llu of the budget of %llu in pool %s are taken", want->size,
-                 (unsigned long long)units_of(want->weight) << budget->shift, used, (unsigned long long)budget->words->bytes, budget->pool->name);
+                 (unsigned long long)units_of(want->weight) << budget->shift, used, (unsigned long long)budget->words->bytes,
+                 budget->pool->name);
 }
 
 static int budget_alloc(const struct budget_ref *budget, const cue_budget_want *ask, size_t size, cue_block *out)
@@ -379,7 +383,8 @@ int cue_budget_alloc(const cue_block *b, size_t size, const cue_budget_want *wan
         return trail(CUE_EINVAL, "cue_budget_alloc: what is wanted, or a place for the result, is missing");
     memset(out, 0, sizeof *out);
     if (want->subtype >= BUDGET_TYPES || want->spare[0] | want->spare[1])
-        return trail(CUE_EINVAL, "cue_budget_alloc: subtype %u is more than %d, or a spare word is not zero", want->subtype, BUDGET_TYPES - 1);
+        return trail(CUE_EINVAL, "cue_budget_alloc: subtype %u is more than %d, or a spare word is not zero", want->subtype,
+                     BUDGET_TYPES - 1);
     int status = budget_open(b, &budget);
     if (!status && budget.pool->flags & CUE_READ_ONLY)
         status = trail(CUE_EPERM, "pool %s is open read-only", budget.pool->name);
@@ -403,7 +408,8 @@ int cue_budget_free(const cue_block *budget_block, cue_block *b)
         status = handle_open(b, &ref);
     if (status)
         return status;
-    if (ref.pool != budget.pool || atomic_load_explicit(&ref.rec->type, relaxed) - budget.type >= BUDGET_TYPES) /* the handle's lease keeps it */
+    if (ref.pool != budget.pool ||
+        atomic_load_explicit(&ref.rec->type, relaxed) - budget.type >= BUDGET_TYPES) /* the handle's lease keeps it */
         return trail(CUE_ETYPE, "block %x of pool %s is not under this budget", ref.index, ref.pool->name);
     unsigned weight = weight_of(&budget, rec_size(ref.rec));
     status = sit_down(&budget, weight, &seat);

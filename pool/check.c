@@ -49,7 +49,8 @@ static void check_holder(struct cue_pool *pool, struct record *rec, uint32_t ind
 {
     enum record_state is = rec_state(state);
     bool replacing = is == REC_KEPT && state & REC_REPLACING, held = is == REC_OWNED || is == REC_SENT || is == REC_POSTED || replacing;
-    if (held && !party_is_live(pool, rec_party(state)) && !(is == REC_SENT && recovery_linked(pool, rec, index, state)) && STILL(rec, state))
+    if (held && !party_is_live(pool, rec_party(state)) && !(is == REC_SENT && recovery_linked(pool, rec, index, state)) &&
+        STILL(rec, state))
         fault(check, "record %x: %s by party %u, which is not there", index, is == REC_SENT ? "sent" : "owned", rec_party(state));
     uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* pairs with: the state word */
     if (is == REC_KEPT && !replacing && note & NOTE_KEYED && !directory_has(pool, rec, index) && STILL(rec, state))
@@ -74,7 +75,8 @@ static void check_place(struct cue_pool *pool, struct record *rec, uint32_t inde
 static void check_views(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state, struct checking *check)
 {
     bool unseen = !atomic_load_explicit(&rec->lease[0], seq_cst) && !atomic_load_explicit(&rec->lease[1], seq_cst);
-    bool granted = state & REC_TOPIC && (atomic_load_explicit(rec_grants(rec, 0), seq_cst) | atomic_load_explicit(rec_grants(rec, 64), seq_cst));
+    bool granted =
+        state & REC_TOPIC && (atomic_load_explicit(rec_grants(rec, 0), seq_cst) | atomic_load_explicit(rec_grants(rec, 64), seq_cst));
     bool writes = !(pool->flags & CUE_READ_ONLY) && (recovery_hooks || !(state & REC_TOPIC));
     if (rec_state(state) == REC_DOOMED && granted && unseen && writes && recovery_hooks->stuck(pool, rec, index) && STILL(rec, state) &&
         recovery_hooks->stuck(pool, rec, index))
@@ -157,7 +159,8 @@ static void check_owners(struct cue_pool *pool, struct checking *check)
     for (uint32_t n = 0; n < pool->nextents; n++) {
         check_owner(pool, check, &pool->extents[n].owner, "extent", n);
         check_empty(pool, check, n);
-        for (uint32_t slab = n << shift; extent_meta_present(pool, n) && slab < (n + 1) << shift && first_granule_of_slab(pool, slab) < pool->granules; slab++)
+        for (uint32_t slab = n << shift;
+             extent_meta_present(pool, n) && slab < (n + 1) << shift && first_granule_of_slab(pool, slab) < pool->granules; slab++)
             check_owner(pool, check, &slab_head(pool, slab)->owner, "slab", slab);
     }
 }
@@ -175,10 +178,13 @@ int cue_pool_check(cue_pool *pool, bool repair, void (*line)(void *arg, const ch
         recovery_rebuild_hints(pool);
     }
     if (repair && !recovery_able(pool))
-        fault(&check, "pool %s holds lanes or messages, and this program has nothing of the library's channels: it leaves the dead to others", pool->name);
+        fault(&check,
+              "pool %s holds lanes or messages, and this program has nothing of the library's channels: it leaves the dead to others",
+              pool->name);
     for (unsigned s = 0; s < pool->max_parties; s++)
         if (party_dead(pool, s, UINT32_MAX))
-            fault(&check, "party %u (pid %d, %.63s) is dead and not cleaned up after", s + 1, party_pid(atomic_load_explicit(&pool->parties[s].word, relaxed)), pool->parties[s].label);
+            fault(&check, "party %u (pid %d, %.63s) is dead and not cleaned up after", s + 1,
+                  party_pid(atomic_load_explicit(&pool->parties[s].word, relaxed)), pool->parties[s].label);
     pool_each_record(pool, check_record, &check);
     check_runs(pool, &check);
     check_owners(pool, &check);

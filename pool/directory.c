@@ -175,8 +175,10 @@ static _Atomic uint64_t *claim_in_level(struct cue_pool *pool, unsigned level, u
 static int level_add(struct cue_pool *pool, unsigned top)
 {
     if (top >= pool->dir_levels)
-        return trail(CUE_ELIMIT, "the directory of pool %s is full (%llu keys expected): see max_blocks of cue_pool_opts", pool->name, (unsigned long long)pool->dir_slots / 2);
-    uint64_t at = (uint64_t)((char *)pool->directory - (char *)pool->header) + level_start(top) * sizeof(uint64_t), bytes = level_slots(top) * sizeof(uint64_t);
+        return trail(CUE_ELIMIT, "the directory of pool %s is full (%llu keys expected): see max_blocks of cue_pool_opts", pool->name,
+                     (unsigned long long)pool->dir_slots / 2);
+    uint64_t at = (uint64_t)((char *)pool->directory - (char *)pool->header) + level_start(top) * sizeof(uint64_t),
+             bytes = level_slots(top) * sizeof(uint64_t);
     int status = shm_populate(pool->fd, pool->header, at, bytes);
     uint32_t expected = top;
     if (!status && atomic_compare_exchange_strong_explicit(&pool->header->dir_top, &expected, top + 1, seq_cst, acquire))
@@ -204,7 +206,8 @@ static int rivals_meet(struct cue_pool *pool, const struct wanted *want, const _
 {
     unsigned top = levels_present(pool, seq_cst); /* after PENDING: pairs with level_add */
     for (unsigned n = 0; n < top * WINDOWS * POOL_DIR_WINDOW; n++) {
-        _Atomic uint64_t *slot = window_of(pool, n / (WINDOWS * POOL_DIR_WINDOW), want->hash, n / POOL_DIR_WINDOW % WINDOWS) + n % POOL_DIR_WINDOW;
+        _Atomic uint64_t *slot =
+            window_of(pool, n / (WINDOWS * POOL_DIR_WINDOW), want->hash, n / POOL_DIR_WINDOW % WINDOWS) + n % POOL_DIR_WINDOW;
         uint64_t state, word = atomic_load_explicit(slot, seq_cst); /* pairs with: claim_in_level */
         while (slot != mine && (word & 3) != DIR_EMPTY && slot_matches_hash(word, want->hash)) {
             bool holds = slot_holds(pool, word, want, &state);
@@ -232,7 +235,8 @@ static void back_off(struct cue_pool *pool, int tries)
 /* The key of a record of ours, and its hash; `name` is where a name is copied to. */
 static int key_of(struct cue_pool *pool, struct record *rec, uint32_t index, char name[POOL_NAME_BYTES], struct wanted *want)
 {
-    want->key = (cue_key){ .type = atomic_load_explicit(&rec->type, relaxed), .id = atomic_load_explicit(&rec->id, relaxed) }; /* pairs with: the state word */
+    want->key = (cue_key){ .type = atomic_load_explicit(&rec->type, relaxed),
+                           .id = atomic_load_explicit(&rec->id, relaxed) }; /* pairs with: the state word */
     if (atomic_load_explicit(&rec->note, relaxed) & NOTE_NAMED) {
         char *data;
         uint64_t capacity;
@@ -265,7 +269,8 @@ int directory_reserve(struct cue_pool *pool, struct record *rec, uint32_t index,
             atomic_compare_exchange_strong_explicit(slot, &mine, 0, seq_cst, acquire);
             return status;
         }
-        if (atomic_compare_exchange_strong_explicit(slot, &mine, slot_word(index, generation, want.hash, DIR_LIVE), seq_cst, acquire)) /* !! */
+        if (atomic_compare_exchange_strong_explicit(slot, &mine, slot_word(index, generation, want.hash, DIR_LIVE), seq_cst,
+                                                    acquire)) /* !! */
             return 0;
         back_off(pool, tries < 8 ? tries : 8);
     }
@@ -279,7 +284,8 @@ static _Atomic uint64_t *holder_of(struct cue_pool *pool, const struct wanted *w
 {
     unsigned top = levels_present(pool, acquire);
     for (unsigned n = 0; n < top * WINDOWS * POOL_DIR_WINDOW; n++) {
-        _Atomic uint64_t *slot = window_of(pool, n / (WINDOWS * POOL_DIR_WINDOW), want->hash, n / POOL_DIR_WINDOW % WINDOWS) + n % POOL_DIR_WINDOW;
+        _Atomic uint64_t *slot =
+            window_of(pool, n / (WINDOWS * POOL_DIR_WINDOW), want->hash, n / POOL_DIR_WINDOW % WINDOWS) + n % POOL_DIR_WINDOW;
         *word = atomic_load_explicit(slot, acquire);
         if ((*word & 3) == DIR_LIVE && slot_matches_hash(*word, want->hash) && slot_holds(pool, *word, want, state))
             return slot;
@@ -295,7 +301,8 @@ struct former {
 
 static void former_set(struct record *rec, struct former former)
 {
-    uint32_t flags = atomic_load_explicit(&rec->note, relaxed) & ((1u << NOTE_CHANNEL_SHIFT) - 1); /* pairs with: the slot's CAS, as below */
+    uint32_t flags =
+        atomic_load_explicit(&rec->note, relaxed) & ((1u << NOTE_CHANNEL_SHIFT) - 1); /* pairs with: the slot's CAS, as below */
     atomic_store_explicit(&rec->lane, former.index, relaxed);
     atomic_store_explicit(&rec->note, flags | former.generation << NOTE_CHANNEL_SHIFT, relaxed);
 }
@@ -375,7 +382,8 @@ int directory_replace(struct cue_pool *pool, struct record *rec, uint32_t index,
             return trail(CUE_EBUSY, "the key is held by block %x, which is not published yet", (uint32_t)(word >> 32));
         struct former former = former_here((uint32_t)(word >> 32), rec_generation(state));
         former_set(rec, former);
-        if (atomic_compare_exchange_strong_explicit(slot, &word, slot_word(index, generation, want.hash, DIR_LIVE), seq_cst, acquire)) { /* !! */
+        if (atomic_compare_exchange_strong_explicit(slot, &word, slot_word(index, generation, want.hash, DIR_LIVE), seq_cst,
+                                                    acquire)) { /* !! */
             former_drop(pool, former, index);
             replaced(pool, rec, generation);
             return 0;
@@ -550,8 +558,9 @@ static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block 
     } else {
         struct record *rec = pool_record(pool, index);
         uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
-        bool found = rec && (rec_generation(state) & UINT32_MAX) == generation &&
-                     ((rec_state(state) == REC_KEPT && !(state & REC_REPLACING)) || (rec_state(state) == REC_OWNED && state & REC_PUBLISHED));
+        bool found =
+            rec && (rec_generation(state) & UINT32_MAX) == generation &&
+            ((rec_state(state) == REC_KEPT && !(state & REC_REPLACING)) || (rec_state(state) == REC_OWNED && state & REC_PUBLISHED));
         generation = rec_generation(state);
         status = found ? 0 : CUE_ENOENT;
     }
@@ -689,7 +698,8 @@ int64_t cue_block_find_many(cue_pool *pool, const cue_key *keys, size_t n, cue_b
         status = view_allowed(pool);
     int64_t found = 0;
     for (size_t first = 0; !status && first < n; first += GROUP) {
-        int some = find_group(pool, keys + first, n - first < GROUP ? n - first : GROUP, out ? out + first : NULL, ids ? ids + first : NULL);
+        int some =
+            find_group(pool, keys + first, n - first < GROUP ? n - first : GROUP, out ? out + first : NULL, ids ? ids + first : NULL);
         status = some < 0 ? some : 0;
         found += some;
     }
@@ -728,7 +738,8 @@ int directory_check(struct cue_pool *pool, void (*line)(void *arg, const char *f
         if ((slot & 3) == DIR_EMPTY || pool_record(pool, (uint32_t)(slot >> 32)))
             continue;
         faults++;
-        snprintf(text, sizeof text, "directory slot %llu names block %x, which is not there", (unsigned long long)i, (uint32_t)(slot >> 32));
+        snprintf(text, sizeof text, "directory slot %llu names block %x, which is not there", (unsigned long long)i,
+                 (uint32_t)(slot >> 32));
         if (line)
             line(arg, text);
     }

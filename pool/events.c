@@ -95,7 +95,8 @@ static __attribute__((noinline)) void block_name(struct cue_pool *pool, uint32_t
         snprintf(name, POOL_NAME_BYTES, "%.63s", data + capacity);
 }
 
-void event_block_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, const struct record *rec, uint32_t index, uint64_t state)
+void event_block_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, const struct record *rec, uint32_t index,
+                       uint64_t state)
 {
     uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* as all below: ours, or what we read is given up with the commit */
     struct event *event = &ticket->event;
@@ -157,7 +158,7 @@ int events_watch(struct cue_pool *pool, struct event_cursor *cursor)
         if (atomic_compare_exchange_strong_explicit(&header->events_present, &expected, 1, release, relaxed)) /* pairs with: place_take */
             pool_count_present(pool, (int64_t)bytes);
     }
-    atomic_fetch_add_explicit(&pool->watches, 1, acq_rel);                                           /* private; first: see events_unwatch */
+    atomic_fetch_add_explicit(&pool->watches, 1, acq_rel); /* private; first: see events_unwatch */
     atomic_fetch_or_explicit(watch_word(pool, pool->self), UINT64_C(1) << (pool->self % 64), seq_cst); /* pairs with: events_watched */
     *cursor = (struct event_cursor){ .at = atomic_load_explicit(&header->events_tail, acquire) };
     return 0;
@@ -204,7 +205,8 @@ static bool worth_waiting(struct cue_pool *pool, struct event_cursor *cursor, ui
         cursor->stuck_since = now;
     }
     bool gone = writer && writer <= pool->max_parties &&
-                (party_state(atomic_load_explicit(&pool->parties[writer - 1].word, acquire)) != PARTY_LIVE || party_dead(pool, writer - 1, UINT32_MAX));
+                (party_state(atomic_load_explicit(&pool->parties[writer - 1].word, acquire)) != PARTY_LIVE ||
+                 party_dead(pool, writer - 1, UINT32_MAX));
     return !gone && now - cursor->stuck_since < WATCH_PERIOD_NS;
 }
 
@@ -242,7 +244,8 @@ bool events_doze(struct cue_pool *pool, const struct event_cursor *cursor, _Atom
 {
     struct pool_header *header = pool->header;
     *word = &header->events_bell;
-    *value = atomic_fetch_or_explicit(&header->events_bell, 1, seq_cst) | 1; /* pairs with: event_write */
+    *value = atomic_fetch_or_explicit(&header->events_bell, 1, seq_cst) | 1;                   /* pairs with: event_write */
     uint64_t seq = atomic_load_explicit(&pool->events[cursor->at % POOL_EVENTS].seq, seq_cst); /* pairs with: event_write */
-    return atomic_load_explicit(&header->events_tail, seq_cst) == cursor->at || (seq >> 8 <= cursor->at + 1 && seq != (cursor->at + 1) << 8);
+    return atomic_load_explicit(&header->events_tail, seq_cst) == cursor->at ||
+           (seq >> 8 <= cursor->at + 1 && seq != (cursor->at + 1) << 8);
 }

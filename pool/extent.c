@@ -54,7 +54,7 @@ struct held_extent {
     uint32_t number;
     uint32_t granules; /* fewer in the pool's last extent */
     uint32_t nfree;
-    uint32_t warm; /* where a run was freed last: the first place to look, its lines are in the cache */
+    uint32_t warm;   /* where a run was freed last: the first place to look, its lines are in the cache */
     unsigned looked; /* the cell of `longs` where the last look ended */
     uint64_t present;
     uint64_t longs; /* a bit for each 16 granules in which a long run starts: the last start there */
@@ -299,7 +299,8 @@ static uint32_t granules_covered(struct cue_pool *pool, uint32_t granule, uint32
             covered = UINT32_C(1) << (pool->slab_shift - POOL_GRANULE_SHIFT);
         if (rec_state(state) == REC_TAIL) {
             uint32_t head = atomic_load_explicit(&rec->lane, relaxed); /* pairs with: the state word */
-            uint64_t claim = OWNER_CLAIM | (state >> 4 & 0xfff) << 4 | (atomic_load_explicit(&rec->id, relaxed) & 0xffff) << 16 | (uint64_t)head << 32;
+            uint64_t claim =
+                OWNER_CLAIM | (state >> 4 & 0xfff) << 4 | (atomic_load_explicit(&rec->id, relaxed) & 0xffff) << 16 | (uint64_t)head << 32;
             if (owner_vacant(pool, claim)) {
                 if (cas(&rec->state, &again, rec_word(REC_FREE, 0, rec_generation(again) + 1)))
                     return 0;
@@ -361,7 +362,7 @@ static void held_give_up(struct cue_pool *pool, struct held_extent *held)
 {
     struct extent *extent = &pool->extents[held->number];
     held_absorb(pool, held, false);
-    atomic_store_explicit(&extent->largest, held_longest(held), relaxed); /* a hint */
+    atomic_store_explicit(&extent->largest, held_longest(held), relaxed);                                     /* a hint */
     atomic_store_explicit(&extent->owner, held->nfree == held->granules ? OWNER_EMPTY : OWNER_NONE, release); /* pairs with: extent_adopt */
     *held = pool->held[--pool->nheld];
 }
@@ -809,7 +810,7 @@ static void claims_withdraw(struct cue_pool *pool, uint32_t head)
         if (!owner_vacant(pool, owner))
             continue;
         atomic_store_explicit(&extent->largest, UINT32_MAX, relaxed); /* a hint */
-        cas(&extent->owner, &owner, OWNER_EMPTY); /* claimed when it was empty, and all of it for that run */
+        cas(&extent->owner, &owner, OWNER_EMPTY);                     /* claimed when it was empty, and all of it for that run */
     }
     uint32_t tail = n * granules_per_extent(pool);
     if (n >= pool->nextents || !extent_meta_present(pool, n) || !run_tail_of(pool, tail, head))
@@ -949,7 +950,8 @@ static void held_verify(struct cue_pool *pool, const struct held_extent *held)
     uint32_t first = held->number * granules_per_extent(pool), count = 0;
     if (atomic_load_explicit(&pool->extents[held->number].owner, acquire) != owner_cursor(pool))
         verify_failed("an extent that we hold is not ours", held->number, 0);
-    for (uint32_t at = bit_next(held->free, 0, held->granules, true); at < held->granules; at = bit_next(held->free, at + 1, held->granules, true)) {
+    for (uint32_t at = bit_next(held->free, 0, held->granules, true); at < held->granules;
+         at = bit_next(held->free, at + 1, held->granules, true)) {
         count++;
         if (bit_get(held->start, at))
             verify_failed("a granule is free and the start of a run", held->number, at);

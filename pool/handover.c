@@ -34,7 +34,8 @@ static int peer_check(int socket, bool others)
         return trail(CUE_EINVAL, "Unix socket %d is not connected: nobody can say who is at its other end", socket);
     if (who.uid == geteuid() || who.uid == 0 || geteuid() == 0 || others)
         return 0;
-    return trail(CUE_EPERM, "at the other end of socket %d is user %u (pid %d), not user %u", socket, (unsigned)who.uid, (int)who.pid, (unsigned)geteuid());
+    return trail(CUE_EPERM, "at the other end of socket %d is user %u (pid %d), not user %u", socket, (unsigned)who.uid, (int)who.pid,
+                 (unsigned)geteuid());
 }
 
 int cue_pool_hand(cue_pool *pool, int socket)

@@ -12,10 +12,10 @@
  * again if one was taken meanwhile: another one may have become vacant behind it. The table is made present in steps that double.
  *
  * A QUOTA is what one party may own: what it allocated or received and has neither freed, sent nor published for the pool;
- * messages that are bytes are not counted. The records say it, and only the party itself asks: so its process counts privately, and a kill has nothing to
- * break here either. The count may be too high, since what is sent or published is not taken off: when it says that there is no room a
- * walk over the records makes it right. It is never too low: counting on, the walk, and taking and freeing what is counted are under
- * one lock of the process.
+ * messages that are bytes are not counted. The records say it, and only the party itself asks: so its process counts privately, and a kill
+ * has nothing to break here either. The count may be too high, since what is sent or published is not taken off: when it says that there is
+ * no room a walk over the records makes it right. It is never too low: counting on, the walk, and taking and freeing what is counted are
+ * under one lock of the process.
  */
 #include "slab_cursor.h"
 
@@ -93,7 +93,8 @@ uint64_t limit_places_bytes(uint64_t max_allocations)
 static bool quota_counts(struct cue_pool *pool, const struct record *rec, uint64_t state)
 {
     return rec_state(state) == REC_OWNED && rec_party(state) == pool->self + 1 &&
-           !(atomic_load_explicit(&rec->note, relaxed) & NOTE_MESSAGE) && atomic_load_explicit(&rec->type, relaxed) < POOL_TYPE_SYSTEM; /* pairs with: the state word */
+           !(atomic_load_explicit(&rec->note, relaxed) & NOTE_MESSAGE) &&
+           atomic_load_explicit(&rec->type, relaxed) < POOL_TYPE_SYSTEM; /* pairs with: the state word */
 }
 
 uint64_t quota_weight(struct cue_pool *pool, uint32_t index)
@@ -115,7 +116,8 @@ int quota_allows(struct cue_pool *pool, uint64_t room, size_t align)
     uint64_t weight = slab_fits(pool, room, align) ? (uint64_t)slab_class_lines[slab_class_of_lines[(room + 63) / 64]] * POOL_LINE
                                                    : (room ? room + POOL_GRANULE - 1 : POOL_GRANULE) & ~(uint64_t)(POOL_GRANULE - 1);
     if (weight > pool->quota)
-        return trail(CUE_ETOOBIG, "%llu bytes: a party of pool %s may own %llu", (unsigned long long)room, pool->name, (unsigned long long)pool->quota);
+        return trail(CUE_ETOOBIG, "%llu bytes: a party of pool %s may own %llu", (unsigned long long)room, pool->name,
+                     (unsigned long long)pool->quota);
     if (weight <= pool->quota && pool->owned <= pool->quota - weight)
         return 0;
     pool->owned = 0;

@@ -140,7 +140,7 @@ static bool reap(struct cue_pool *pool, unsigned slot)
         event_party_begin(pool, &ticket, EVENT_PARTY_DOWN, slot, true);
         atomic_store_explicit(&pool->parties[slot].word, party_word(PARTY_FREE, party_epoch(word) + 1, 0), seq_cst); /* !! */
         event_end(pool, &ticket, true);
-        atomic_fetch_add_explicit(&pool->header->reaped, 1, relaxed);                                               /* a count for people */
+        atomic_fetch_add_explicit(&pool->header->reaped, 1, relaxed); /* a count for people */
     }
     life_release(&lock);
     return dead;

@@ -241,7 +241,8 @@ static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_op
     if (status)
         return status;
     uint32_t flags = (opts->file ? CUE_PERSIST : opts->flags & CUE_PERSIST) | (opts->flags & CUE_HUGE);
-    plan(&plan_of, size_wanted(opts), opts->max_blocks, opts->max_parties ? opts->max_parties : POOL_MAX_PARTIES, opts->max_allocations, flags);
+    plan(&plan_of, size_wanted(opts), opts->max_blocks, opts->max_parties ? opts->max_parties : POOL_MAX_PARTIES, opts->max_allocations,
+         flags);
     plan_of.uid = opts->uid ? opts->uid : random_u64();
     plan_of.made_ns = (uint64_t)clock_ns();
     plan_of.made_boot = process_boot();
@@ -295,23 +296,26 @@ static int header_check(const struct pool_header *h, uint64_t bytes, const char 
     if (h->magic != POOL_MAGIC)
         return trail(CUE_ECORRUPT, "%s is not a pool (it begins with %016llx)", what, (unsigned long long)h->magic);
     if (h->version != POOL_VERSION || h->features)
-        return trail(CUE_EVERSION, "%s has layout version %u (features %#x); this library knows %d", what, h->version, h->features, POOL_VERSION);
+        return trail(CUE_EVERSION, "%s has layout version %u (features %#x); this library knows %d", what, h->version, h->features,
+                     POOL_VERSION);
     struct pool_header again;
     memset(&again, 0, sizeof again);
     if (h->checksum != geometry_checksum(h) || check_size(h->data_bytes) || h->max_parties == 0 || h->max_parties > POOL_MAX_PARTIES ||
         h->max_allocations > UINT32_MAX || h->flags & ~(uint32_t)(CUE_PERSIST | CUE_HUGE))
         return trail(CUE_ECORRUPT, "%s has a damaged header", what);
     plan(&again, h->data_bytes, h->dir_slots / 2, h->max_parties, h->max_allocations, h->flags);
-    bool same = again.extent_shift == h->extent_shift && again.slab_shift == h->slab_shift && again.extents == h->extents && again.granules == h->granules &&
-                again.meta_stride == h->meta_stride && again.parties_at == h->parties_at && again.extents_at == h->extents_at &&
-                again.directory_at == h->directory_at;
+    bool same = again.extent_shift == h->extent_shift && again.slab_shift == h->slab_shift && again.extents == h->extents &&
+                again.granules == h->granules && again.meta_stride == h->meta_stride && again.parties_at == h->parties_at &&
+                again.extents_at == h->extents_at && again.directory_at == h->directory_at;
     uint32_t levels;
     bool directory_sane = h->dir_levels >= 1 && h->dir_levels <= POOL_DIR_LEVELS && h->dir_slots >= POOL_DIR_FIRST &&
                           h->dir_slots <= directory_slots_for(UINT64_C(1) << 40, &levels);
-    bool ordered = h->directory_at <= h->places_at && h->places_at <= h->events_at && h->events_at <= h->meta_at && h->meta_at <= h->slab_records_at &&
-                   h->slab_records_at <= h->data_at && h->data_at <= h->object_bytes && h->object_bytes <= bytes; /* so that no sum below wraps around */
+    bool ordered = h->directory_at <= h->places_at && h->places_at <= h->events_at && h->events_at <= h->meta_at &&
+                   h->meta_at <= h->slab_records_at && h->slab_records_at <= h->data_at && h->data_at <= h->object_bytes &&
+                   h->object_bytes <= bytes; /* so that no sum below wraps around */
     if (!same || !directory_sane || !ordered || h->places_at - h->directory_at < h->dir_slots * sizeof(uint64_t) ||
-        h->events_at - h->places_at < limit_places_bytes(h->max_allocations) || h->meta_at - h->events_at != POOL_EVENTS * sizeof(struct pool_event) ||
+        h->events_at - h->places_at < limit_places_bytes(h->max_allocations) ||
+        h->meta_at - h->events_at != POOL_EVENTS * sizeof(struct pool_event) ||
         h->slab_records_at - h->meta_at < h->extents * h->meta_stride || h->data_at - h->slab_records_at < h->data_bytes ||
         h->object_bytes - h->data_at != round_up((uint64_t)h->extents << h->extent_shift, h->flags & CUE_HUGE ? HUGE_PAGE : PAGE))
         return trail(CUE_ECORRUPT, "%s has a geometry that makes no sense", what);
@@ -334,7 +338,8 @@ static int check_owner_of_object(const struct stat *info, const cue_pool_opts *o
 {
     if (info->st_uid == geteuid() || geteuid() == 0 || opts->mode & 077)
         return 0;
-    return trail(CUE_EPERM, "%s belongs to user %u; to open another user's pool give a mode with bits for others", what, (unsigned)info->st_uid);
+    return trail(CUE_EPERM, "%s belongs to user %u; to open another user's pool give a mode with bits for others", what,
+                 (unsigned)info->st_uid);
 }
 
 static int forget_time(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)

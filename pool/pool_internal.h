@@ -19,10 +19,10 @@
 #include <sys/types.h>
 
 enum {
-    POOLS_MAX = 64,      /* pools that a process has open */
+    POOLS_MAX = 64, /* pools that a process has open */
     WARM_RUNS = 8,
     POOL_PATH_BYTES = 512,
-    EXTENTS_HELD = 16    /* the most extents that a process allocates from at a time */
+    EXTENTS_HELD = 16 /* the most extents that a process allocates from at a time */
 };
 #define POOL_LIMITED (1u << 31) /* of cue_pool.flags, besides CUE_READ_ONLY …: it has a quota or max_allocations */
 
@@ -45,11 +45,11 @@ struct cue_pool {
     uint32_t slab_most;                /* bytes of the largest block that comes from a slab */
     uint32_t max_parties, dir_levels;
     uint64_t dir_slots;
-    _Atomic uint64_t *places;          /* limit.c */
-    uint64_t max_allocations;          /* 0: as many as fit */
+    _Atomic uint64_t *places; /* limit.c */
+    uint64_t max_allocations; /* 0: as many as fit */
     bool persists, huge;
-    unsigned slot;                     /* in the table of pools */
-    uint32_t incarnation;              /* 20 bits, in every handle */
+    unsigned slot;        /* in the table of pools */
+    uint32_t incarnation; /* 20 bits, in every handle */
     int fd;
     unsigned flags; /* CUE_READ_ONLY … */
     uint64_t uid, host;
@@ -59,32 +59,32 @@ struct cue_pool {
     ino_t inode;
 
     /* who we are in it */
-    unsigned self;       /* our slot */
-    uint32_t epoch;      /* of our slot */
-    uint64_t lease_bit;  /* in lease[lease_word] */
+    unsigned self;      /* our slot */
+    uint32_t epoch;     /* of our slot */
+    uint64_t lease_bit; /* in lease[lease_word] */
     unsigned lease_word;
     struct life_lock life;
-    uint64_t quota;                    /* bytes that we may own; 0: no limit */
+    uint64_t quota; /* bytes that we may own; 0: no limit */
 
     /* private tables */
-    _Atomic uint64_t *leases;                /* lease.c: generation and count a record */
+    _Atomic uint64_t *leases;                  /* lease.c: generation and count a record */
     _Atomic(struct slab_cursor *) *slab_owner; /* slab.c: which cursor of ours stands in the slab */
-    struct held_extent *held;                /* extent.c */
+    struct held_extent *held;                  /* extent.c */
     unsigned nheld, held_max;
     struct warm_run {
         uint32_t granule, count;
-    } warm[WARM_RUNS];                       /* extent.c: freed last, not yet part of the free ones; newest on top */
-    unsigned nwarm, looked;                  /* extent.c: where in `held` the last look for warm runs ended */
-    unsigned unasked, crowded;               /* extent.c: granules taken since then; times not to look for another extent */
-    struct lock extents_lock;                /* held, nheld and what they point to */
-    struct slab_cache *caches;               /* of all threads; under registry_lock */
+    } warm[WARM_RUNS];         /* extent.c: freed last, not yet part of the free ones; newest on top */
+    unsigned nwarm, looked;    /* extent.c: where in `held` the last look for warm runs ended */
+    unsigned unasked, crowded; /* extent.c: granules taken since then; times not to look for another extent */
+    struct lock extents_lock;  /* held, nheld and what they point to */
+    struct slab_cache *caches; /* of all threads; under registry_lock */
     _Atomic uint32_t dir_seed;
-    struct lock quota_lock;                  /* limit.c: owned, and taking and freeing what it counts */
-    uint64_t owned;                          /* limit.c: bytes that we own, or more */
-    _Atomic uint32_t next_place;             /* limit.c: where to look first; a hint */
-    struct room_waiter *waiters;             /* room.c: our threads that wait, oldest first; under waiters_lock */
+    struct lock quota_lock;      /* limit.c: owned, and taking and freeing what it counts */
+    uint64_t owned;              /* limit.c: bytes that we own, or more */
+    _Atomic uint32_t next_place; /* limit.c: where to look first; a hint */
+    struct room_waiter *waiters; /* room.c: our threads that wait, oldest first; under waiters_lock */
     pthread_mutex_t waiters_lock;
-    _Atomic uint32_t pressure_seen;          /* of header->pressure, when this process last gave up what it held */
+    _Atomic uint32_t pressure_seen; /* of header->pressure, when this process last gave up what it held */
 
     /* life in this process */
     _Atomic uint32_t open;     /* 1: usable, 2: closed but views remain, 0: unused */
@@ -102,8 +102,8 @@ extern pthread_mutex_t registry_lock;
 
 /* ---- invariants as we go (verify.c): nothing without CUE_CHECK ---- */
 #ifdef CUE_CHECK
-void verify_now(struct cue_pool *pool);                  /* what this process keeps privately */
-void verify_transition(uint64_t from, uint64_t to);      /* of a state word */
+void verify_now(struct cue_pool *pool);             /* what this process keeps privately */
+void verify_transition(uint64_t from, uint64_t to); /* of a state word */
 _Noreturn void verify_failed(const char *what, uint64_t a, uint64_t b);
 #else
 #define verify_now(pool) ((void)0)
@@ -237,19 +237,19 @@ int pool_attach(struct cue_pool *pool, uint32_t index, uint64_t generation, unsi
 
 /* ---- events (events.c): what was published and freed, who came and went ---- */
 struct event {
-    uint32_t kind, type; /* enum event_kind; of a block */
-    uint64_t id;         /* a block's automatic id */
-    uint64_t key_id;     /* a block's key, 0: none; a party's uid, and gid in the upper half */
-    uint64_t size;       /* bytes of a block; of a party that is gone: 1: it died, 0: it left */
-    uint64_t at_ns;      /* when it was published, or joined */
-    uint32_t party;      /* plus 1: the block's owner, 0: the pool; who came or went */
-    int32_t pid;         /* its process */
+    uint32_t kind, type;        /* enum event_kind; of a block */
+    uint64_t id;                /* a block's automatic id */
+    uint64_t key_id;            /* a block's key, 0: none; a party's uid, and gid in the upper half */
+    uint64_t size;              /* bytes of a block; of a party that is gone: 1: it died, 0: it left */
+    uint64_t at_ns;             /* when it was published, or joined */
+    uint32_t party;             /* plus 1: the block's owner, 0: the pool; who came or went */
+    int32_t pid;                /* its process */
     char name[POOL_NAME_BYTES]; /* of the block; label of the party */
 };
 /* A reader's place in the log, private to it. */
 struct event_cursor {
-    uint64_t at, missed;      /* the next position; events that were overwritten or never completed */
-    uint64_t stuck_at;        /* plus 1: a position that was not complete when we looked */
+    uint64_t at, missed; /* the next position; events that were overwritten or never completed */
+    uint64_t stuck_at;   /* plus 1: a position that was not complete when we looked */
     int64_t stuck_since;
 };
 /* From now on events are logged; the cursor stands behind the last one. CUE_ENOMEM: no room for the log. CUE_EPERM: read-only. */
@@ -261,16 +261,17 @@ int events_next(struct cue_pool *pool, struct event_cursor *cursor, struct event
 bool events_doze(struct cue_pool *pool, const struct event_cursor *cursor, _Atomic uint32_t **word, uint32_t *value);
 
 /* ---- directory (directory.c) ---- */
-int directory_reserve(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation); /* its key is in the record. EEXIST ELIMIT EBUSY ENOMEM */
+int directory_reserve(struct cue_pool *pool, struct record *rec, uint32_t index,
+                      uint64_t generation); /* its key is in the record. EEXIST ELIMIT EBUSY ENOMEM */
 /* Publishes a block with NOTE_REPLACE, whose state word is REPLACING: it takes the key over. EBUSY: the holder is not published. */
 int directory_replace(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
 /* Whoever frees a block that is REPLACING frees the one from which it took its key, too: first. */
 void directory_former_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state);
 /* Recovery: ends what a dead party's directory_replace began. */
 void directory_settle(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state);
-int directory_find(struct cue_pool *pool, cue_key key, uint32_t *index, uint64_t *generation);         /* a published one, by (type, id). ENOENT */
-int directory_find_name(struct cue_pool *pool, const char *name, cue_block *view);                     /* by name, leased. ENOENT */
-void directory_announce(struct cue_pool *pool, struct record *rec, uint32_t index);                     /* it was published: wakes those who wait for it */
+int directory_find(struct cue_pool *pool, cue_key key, uint32_t *index, uint64_t *generation); /* a published one, by (type, id). ENOENT */
+int directory_find_name(struct cue_pool *pool, const char *name, cue_block *view);             /* by name, leased. ENOENT */
+void directory_announce(struct cue_pool *pool, struct record *rec, uint32_t index); /* it was published: wakes those who wait for it */
 uint64_t directory_name_hash(const char *name);
 int name_check(const char *name); /* CUE_EINVAL with a trail that says what names are made of */
 
@@ -304,7 +305,7 @@ void recovery_sweep(struct cue_pool *pool, unsigned slot, uint32_t epoch);
 struct recovery_hooks {
     bool (*linked)(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t word);
     void (*party_died)(struct cue_pool *pool, unsigned slot, uint32_t epoch);
-    void (*party_swept)(void); /* last */
+    void (*party_swept)(void);               /* last */
     void (*given_up)(struct cue_pool *pool); /* this process's last close: before what we own is freed, what goes back to somebody */
     /* Messages of topics. `finishing`: nobody will look at this record any more; it is about to be freed, by one or several.
      * `stuck`: it is posted to somebody who does not have it; seen twice while nobody has it leased, that is a leak. */
@@ -326,7 +327,8 @@ enum { POOL_TYPE_SYSTEM = 0x7fff0000, POOL_TYPE_LANE = 0x7fff1000, POOL_TYPE_ACT
  * time) when the party (slot, epoch) has died or left; soon, and at the latest after a watch period. `arg` of an ended watch
  * is never used again after watch_end returns. CUE_ELIMIT, CUE_ENOMEM. */
 struct watch;
-int watch_party(struct cue_pool *pool, unsigned slot, uint32_t epoch, void (*died)(void *arg, struct cue_pool *pool, unsigned slot, uint32_t epoch), void *arg, struct watch **out);
+int watch_party(struct cue_pool *pool, unsigned slot, uint32_t epoch,
+                void (*died)(void *arg, struct cue_pool *pool, unsigned slot, uint32_t epoch), void *arg, struct watch **out);
 void watch_end(struct watch *watch);
 
 #endif

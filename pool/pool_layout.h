@@ -35,9 +35,9 @@ enum {
     POOL_MAX_PARTIES = 127, /* a lease word has a bit for each; bit 127 is for topic history */
     POOL_NAME_BYTES = 64,
     POOL_DIR_LEVELS = 4,
-    POOL_DIR_WINDOW = 8,     /* slots in a window, one line */
-    POOL_DIR_FIRST = 1024,   /* slots of level 0; each further level has 16 times as many */
-    POOL_DIR_VERSIONS = 64,  /* futex words for those who wait for a key */
+    POOL_DIR_WINDOW = 8,         /* slots in a window, one line */
+    POOL_DIR_FIRST = 1024,       /* slots of level 0; each further level has 16 times as many */
+    POOL_DIR_VERSIONS = 64,      /* futex words for those who wait for a key */
     POOL_EXTENT_GRANULES = 1024, /* the most granules in an extent */
     POOL_EXTENT_WORDS = POOL_EXTENT_GRANULES / 64,
     POOL_SLAB_BLOCKS = 1024, /* the most blocks in a slab */
@@ -63,7 +63,8 @@ enum record_state {
 #define REC_REPLACING (UINT64_C(1) << 19) /* KEPT by the party: takes its key over from the block in `lane`, see directory.c */
 #define REC_LENT REC_REPLACING            /* OWNED: a message; its lane gets it back if the party dies with it (channels/redeliver.c) */
 #define REC_GENERATION_SHIFT 20
-#define REC_UNSETTLED REC_REPLACING       /* POSTED: somebody who had it leased has died: its publisher looks after its grants (channels/topic.c) */
+#define REC_UNSETTLED                                                                                                                      \
+    REC_REPLACING /* POSTED: somebody who had it leased has died: its publisher looks after its grants (channels/topic.c) */
 #define REC_FLAGS (UINT64_C(15) << 16)
 
 static inline uint64_t rec_word(enum record_state state, unsigned party_plus_1, uint64_t generation)
@@ -90,10 +91,10 @@ static inline int rec_live(uint64_t word)
 
 /* The `note` of a record. */
 enum {
-    NOTE_KEYED = 1,   /* has a slot of the directory, by (type, id) or by name */
-    NOTE_NAMED = 2,   /* its name is in the last 64 bytes of its memory, name_hash is set */
-    NOTE_REPLACE = 8, /* its key may be held by another block, from which publish takes it over */
-    NOTE_MESSAGE = 4, /* a message of the channels layer; its own bits are above */
+    NOTE_KEYED = 1,        /* has a slot of the directory, by (type, id) or by name */
+    NOTE_NAMED = 2,        /* its name is in the last 64 bytes of its memory, name_hash is set */
+    NOTE_REPLACE = 8,      /* its key may be held by another block, from which publish takes it over */
+    NOTE_MESSAGE = 4,      /* a message of the channels layer; its own bits are above */
     NOTE_CHANNEL_SHIFT = 8 /* bits 8-31: the channels layer's */
 };
 
@@ -107,10 +108,10 @@ struct record {
         };
         _Atomic uint64_t made_ns; /* KEPT or PUBLISHED: when */
     };
-    _Atomic uint32_t lane; /* SENT: index of the lane's record; REPLACING: of the block that had the key */
-    _Atomic uint32_t type; /* written by the owner */
+    _Atomic uint32_t lane;      /* SENT: index of the lane's record; REPLACING: of the block that had the key */
+    _Atomic uint32_t type;      /* written by the owner */
     _Atomic uint64_t size_word; /* bytes in use and granules, see rec_size(); written by the owner */
-    _Atomic uint64_t id;   /* the caller's id, or a message's tag; written by the owner */
+    _Atomic uint64_t id;        /* the caller's id, or a message's tag; written by the owner */
     _Atomic uint32_t name_hash;
     _Atomic uint32_t note;
 };
@@ -151,15 +152,15 @@ static inline void rec_set_size(struct record *rec, uint64_t bytes)
 /* word: bits 0-1 state | 2-31 epoch | 32-63 pid */
 enum { PARTY_FREE = 0, PARTY_LIVE = 1 };
 struct party {
-    _Atomic uint64_t word;      /* FREE -> LIVE by the joiner that holds the life byte; -> FREE by leaver or reaper */
-    _Atomic uint64_t pidns;     /* written by the joiner before LIVE; the same for start, uid, since_ns, label */
+    _Atomic uint64_t word;  /* FREE -> LIVE by the joiner that holds the life byte; -> FREE by leaver or reaper */
+    _Atomic uint64_t pidns; /* written by the joiner before LIVE; the same for start, uid, since_ns, label */
     _Atomic uint64_t start;
     _Atomic uint64_t since_ns;
     _Atomic uint32_t uid, gid;
-    _Atomic uint64_t waiting;   /* ticket of its oldest thread that waits for room, 0: none; written by the party */
+    _Atomic uint64_t waiting;    /* ticket of its oldest thread that waits for room, 0: none; written by the party */
     _Atomic uint64_t waiting_ns; /* when that thread last looked; written by the party */
-    _Atomic uint64_t quota;     /* bytes that it may own, 0: no limit; written by the joiner before LIVE */
-    _Atomic uint64_t failed;    /* allocations that this slot's parties were refused; added to by the party */
+    _Atomic uint64_t quota;      /* bytes that it may own, 0: no limit; written by the joiner before LIVE */
+    _Atomic uint64_t failed;     /* allocations that this slot's parties were refused; added to by the party */
     uint64_t counters[7];
     char label[POOL_NAME_BYTES];
     uint64_t tail[8];
@@ -229,24 +230,24 @@ struct pool_header {
     uint32_t flags; /* CUE_PERSIST, CUE_HUGE */
     uint32_t numa;  /* 1 + node, 0: anywhere */
     char name[POOL_NAME_BYTES];
-    uint64_t made_boot;       /* process_boot() of the maker: made_ns is a time of that boot */
-    uint64_t quota;           /* bytes that a party may own, 0: no limit */
-    uint64_t max_allocations; /* 0: no limit */
+    uint64_t made_boot;            /* process_boot() of the maker: made_ns is a time of that boot */
+    uint64_t quota;                /* bytes that a party may own, 0: no limit */
+    uint64_t max_allocations;      /* 0: no limit */
     uint64_t places_at, events_at; /* offsets in the object */
     uint64_t spare0;
     uint64_t checksum;
     uint64_t spare1[64 - 33];
     /* shared words, a line each */
-    _Alignas(64) _Atomic uint32_t life;      /* LIFE_…: set under LOCK_INIT, or GONE by destroy */
-    _Alignas(64) _Atomic uint32_t room;      /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */
-    _Atomic uint64_t tickets;                /* the last one that was given to a waiter for room */
-    _Atomic uint32_t pressure;               /* grows when somebody found no room: all give up what they hold at their next chance */
-    _Alignas(64) _Atomic uint32_t parties;   /* futex: grows with each join, leave, reap */
-    _Alignas(64) _Atomic uint32_t dir_top;   /* levels of the directory that are present */
-    _Alignas(64) _Atomic uint64_t present;   /* bytes taken; added after shm_populate, a count for people */
-    _Atomic uint64_t peak;                   /* the most of it */
+    _Alignas(64) _Atomic uint32_t life;    /* LIFE_…: set under LOCK_INIT, or GONE by destroy */
+    _Alignas(64) _Atomic uint32_t room;    /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */
+    _Atomic uint64_t tickets;              /* the last one that was given to a waiter for room */
+    _Atomic uint32_t pressure;             /* grows when somebody found no room: all give up what they hold at their next chance */
+    _Alignas(64) _Atomic uint32_t parties; /* futex: grows with each join, leave, reap */
+    _Alignas(64) _Atomic uint32_t dir_top; /* levels of the directory that are present */
+    _Alignas(64) _Atomic uint64_t present; /* bytes taken; added after shm_populate, a count for people */
+    _Atomic uint64_t peak;                 /* the most of it */
     _Atomic uint64_t reaped;
-    _Atomic uint64_t boot;                   /* process_boot() in which all times are; changed under LOCK_INIT by the first one of a new boot */
+    _Atomic uint64_t boot; /* process_boot() in which all times are; changed under LOCK_INIT by the first one of a new boot */
     _Alignas(64) _Atomic uint32_t places_top; /* places that are present: grows, after shm_populate */
     _Atomic uint64_t claims;                  /* places that were ever taken: whoever found none looks again if it has grown */
     _Alignas(64) _Atomic uint32_t dir_version[POOL_DIR_VERSIONS]; /* futex: bit 0: somebody waits; the rest grows with each publish */

@@ -9,7 +9,8 @@
 /* What a record says from its first moment on; `granules` of a run, 0 for a slab's block. */
 static inline void record_fill(struct record *rec, const struct fresh *fresh, uint64_t granules)
 {
-    verify_transition(atomic_load_explicit(&rec->state, relaxed), rec_word(REC_OWNED, 0, rec_generation(atomic_load_explicit(&rec->state, relaxed))));
+    verify_transition(atomic_load_explicit(&rec->state, relaxed),
+                      rec_word(REC_OWNED, 0, rec_generation(atomic_load_explicit(&rec->state, relaxed))));
     /* relaxed: made readable by the release store of the state word */
     atomic_store_explicit(&rec->size_word, rec_size_word(fresh->size, granules), relaxed);
     atomic_store_explicit(&rec->type, fresh->type, relaxed);
@@ -86,16 +87,16 @@ bool owner_vacant(struct cue_pool *pool, uint64_t word);
 int run_take(struct cue_pool *pool, uint32_t granules, uint32_t align, const struct fresh *fresh, uint32_t *granule);
 /* The same for a slab: `make` is called with the run reserved and commits it or says why not. */
 int run_take_slab(struct cue_pool *pool, int (*make)(struct cue_pool *pool, uint32_t granule, void *arg), void *arg, uint32_t *granule);
-void run_returned(struct cue_pool *pool, uint32_t granule);  /* a block's, after its commit */
-void run_dissolved(struct cue_pool *pool, uint32_t granule); /* a slab's */
+void run_returned(struct cue_pool *pool, uint32_t granule);   /* a block's, after its commit */
+void run_dissolved(struct cue_pool *pool, uint32_t granule);  /* a slab's */
 void run_tail_sweep(struct cue_pool *pool, uint32_t granule); /* recovery: a tail of a dead party */
-void run_hint(struct cue_pool *pool, uint32_t granule); /* recovery: this granule's record is free, perhaps nobody knows */
-void extents_verify(struct cue_pool *pool);           /* see verify.c */
-void extents_give_up(struct cue_pool *pool);          /* all that this process holds */
-int64_t extents_trim(struct cue_pool *pool);          /* bytes of free runs given back to the system */
-void extents_forget(struct cue_pool *pool);           /* in a forked child: they are the parent's */
-struct held_extent *extents_table(void);              /* process memory for EXTENTS_HELD of them, or NULL */
-bool pool_under_pressure(struct cue_pool *pool);      /* somebody has missed room since we last gave up what we hold */
+void run_hint(struct cue_pool *pool, uint32_t granule);       /* recovery: this granule's record is free, perhaps nobody knows */
+void extents_verify(struct cue_pool *pool);                   /* see verify.c */
+void extents_give_up(struct cue_pool *pool);                  /* all that this process holds */
+int64_t extents_trim(struct cue_pool *pool);                  /* bytes of free runs given back to the system */
+void extents_forget(struct cue_pool *pool);                   /* in a forked child: they are the parent's */
+struct held_extent *extents_table(void);                      /* process memory for EXTENTS_HELD of them, or NULL */
+bool pool_under_pressure(struct cue_pool *pool);              /* somebody has missed room since we last gave up what we hold */
 void pool_count_present(struct cue_pool *pool, int64_t bytes);
 
 /* A block of whole granules that was freed lately, if the one that was freed last has the right size. */
@@ -104,8 +105,8 @@ bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out);
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */
 /* room_wait, of which only `stop` makes an end before its time: asked after each nap and each signal. The place in the line is kept. */
-int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg, int (*stop)(void *arg),
-                     void *stop_arg);
+int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                     int (*stop)(void *arg), void *stop_arg);
 static inline bool room_awaited(struct cue_pool *pool)
 {
     return atomic_load_explicit(&pool->header->room, relaxed) & 1; /* a hint */
@@ -124,9 +125,9 @@ bool quota_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
 uint32_t slab_most(unsigned slab_shift); /* the largest size that comes from slabs of this size */
 int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out);
 void slab_returned(struct cue_pool *pool, uint32_t index);
-void slabs_give_up(struct cue_pool *pool);             /* all threads' cursors: at the last close */
-void slabs_give_up_thread(struct cue_pool *pool);      /* this thread's */
-bool slabs_dissolve_empty(struct cue_pool *pool);      /* unowned slabs without a live block become free runs; whether any did */
+void slabs_give_up(struct cue_pool *pool);        /* all threads' cursors: at the last close */
+void slabs_give_up_thread(struct cue_pool *pool); /* this thread's */
+bool slabs_dissolve_empty(struct cue_pool *pool); /* unowned slabs without a live block become free runs; whether any did */
 void slab_hint(struct cue_pool *pool, uint32_t slab, uint32_t word, uint64_t bits); /* recovery: these are free, perhaps nobody knows */
 
 /* ---- lease.c ---- */
@@ -147,7 +148,9 @@ int directory_check(struct cue_pool *pool, void (*line)(void *arg, const char *f
 static inline bool events_watched(const struct cue_pool *pool)
 {
     const struct pool_header *header = pool->header;
-    return __builtin_expect((atomic_load_explicit(&header->watchers[0], seq_cst) | atomic_load_explicit(&header->watchers[1], seq_cst)) != 0, 0); /* pairs with: events_watch */
+    return __builtin_expect((atomic_load_explicit(&header->watchers[0], seq_cst) | atomic_load_explicit(&header->watchers[1], seq_cst)) !=
+                                0,
+                            0); /* pairs with: events_watch */
 }
 /* Around a commit: a place in the log before it, if somebody watches; what happened, or that nothing did, after it. */
 struct event_ticket {
@@ -157,7 +160,8 @@ struct event_ticket {
 void event_begin(struct cue_pool *pool, struct event_ticket *ticket);
 void event_end(struct cue_pool *pool, struct event_ticket *ticket, bool happened);
 /* The same for a block: `state` is its word before it is freed, or as it will be when it is published. */
-void event_block_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, const struct record *rec, uint32_t index, uint64_t state);
+void event_block_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, const struct record *rec, uint32_t index,
+                       uint64_t state);
 void event_party_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, unsigned slot, bool died);
 void events_forget(struct cue_pool *pool, unsigned slot); /* recovery: the dead watch no more */
 

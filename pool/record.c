@@ -59,7 +59,8 @@ uint64_t pool_order(const struct cue_pool *pool, uint32_t index)
 static int each_in_slab(struct cue_pool *pool, uint32_t slab, uint32_t from, record_visitor *visit, void *arg)
 {
     struct slab *head = slab_head(pool, slab);
-    uint32_t lines = atomic_load_explicit(&head->lines, acquire), blocks = atomic_load_explicit(&head->blocks, relaxed); /* bounded by lines */
+    uint32_t lines = atomic_load_explicit(&head->lines, acquire),
+             blocks = atomic_load_explicit(&head->blocks, relaxed); /* bounded by lines */
     uint32_t base = INDEX_R2 | slab << (pool->slab_shift - 6);
     for (uint32_t i = from; i < lines && i < blocks && i < POOL_SLAB_BLOCKS; i++) {
         int stop = visit(pool, slab_record(pool, slab, i), base | i, arg);

@@ -16,9 +16,9 @@
  *
  * The same sweep serves a party that leaves: then it only finds what the process still owned.
  *
- * What is SENT, POSTED, or of a type of the layers above is theirs to judge: they have registered how. Without them a process sweeps up only
- * in pools that hold nothing such. It looks once the party is dead: what a dead party sent or made shows in records by then, and what the
- * living make meanwhile has nothing of the dead. Its own things it gives back in any pool: it has sent nothing.
+ * What is SENT, POSTED, or of a type of the layers above is theirs to judge: they have registered how. Without them a process sweeps up
+ * only in pools that hold nothing such. It looks once the party is dead: what a dead party sent or made shows in records by then, and what
+ * the living make meanwhile has nothing of the dead. Its own things it gives back in any pool: it has sent nothing.
  */
 #include "pool_private.h"
 
@@ -165,5 +165,5 @@ void recovery_rebuild_hints(struct cue_pool *pool)
         slab_hint(pool, batch.slab, batch.word, batch.bits);
     for (uint32_t n = 0; n < pool->nextents; n++)
         if (owner_vacant(pool, atomic_load_explicit(&pool->extents[n].owner, acquire))) /* also claims of a run that is gone */
-            atomic_store_explicit(&pool->extents[n].largest, UINT32_MAX, relaxed); /* a hint */
+            atomic_store_explicit(&pool->extents[n].largest, UINT32_MAX, relaxed);      /* a hint */
 }

@@ -77,7 +77,8 @@ static bool my_turn(struct cue_pool *pool, const struct room_waiter *me)
     uint64_t now = (uint64_t)clock_ns();
     for (unsigned slot = 0; slot < pool->max_parties; slot++) {
         struct party *party = &pool->parties[slot];
-        uint64_t ticket = atomic_load_explicit(&party->waiting, acquire), seen = atomic_load_explicit(&party->waiting_ns, relaxed); /* a hint */
+        uint64_t ticket = atomic_load_explicit(&party->waiting, acquire),
+                 seen = atomic_load_explicit(&party->waiting_ns, relaxed); /* a hint */
         if (ticket && ticket < me->ticket && now < seen + STALE_NS &&
             party_state(atomic_load_explicit(&party->word, acquire)) == PARTY_LIVE && !party_dead(pool, slot, UINT32_MAX))
             return false;
@@ -95,8 +96,8 @@ static bool stopped(const struct asked *asked, int woken)
     return asked->stop ? asked->stop(asked->arg) != 0 : woken == CUE_EINTR;
 }
 
-static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                        const struct asked *asked)
+static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg),
+                        void *arg, const struct asked *asked)
 {
     _Atomic uint32_t *room = &pool->header->room;
     for (;;) {
@@ -120,8 +121,8 @@ int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_poo
     return room_wait_asking(pool, deadline, try, arg, NULL, NULL);
 }
 
-int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg, int (*stop)(void *arg),
-                     void *stop_arg)
+int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                     int (*stop)(void *arg), void *stop_arg)
 {
     struct room_waiter me;
     waiter_enter(pool, &me);

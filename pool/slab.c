@@ -290,7 +290,7 @@ uint32_t slab_most(unsigned slab_shift)
 {
     unsigned class = SLAB_CLASSES - 1;
     while (class && (uint64_t)slab_class_lines[class] * POOL_LINE * 8 > UINT64_C(1) << slab_shift)
-        class--;
+        class --;
     return slab_class_lines[class] * (uint32_t)POOL_LINE;
 }
 

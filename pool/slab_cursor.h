@@ -84,7 +84,8 @@ static inline bool slab_take_fast(struct cue_pool *pool, uint64_t room, const st
 static inline bool slab_returned_here(struct cue_pool *pool, uint32_t index)
 {
     struct slab_cache *cache = cache_of(pool);
-    struct slab_cursor *cursor = atomic_load_explicit(&pool->slab_owner[slab_of_index(pool, index)], acquire); /* pairs with: cursor_refill */
+    struct slab_cursor *cursor =
+        atomic_load_explicit(&pool->slab_owner[slab_of_index(pool, index)], acquire); /* pairs with: cursor_refill */
     if (__builtin_expect(!cache || cursor < cache->cursors || cursor >= cache->cursors + SLAB_CLASSES, 0))
         return false;
     uint32_t ordinal = ordinal_of_index(pool, index);

@@ -163,7 +163,8 @@ static void watch_pidfd(struct watch *watch)
     }
 }
 
-int watch_party(struct cue_pool *pool, unsigned slot, uint32_t epoch, void (*died)(void *arg, struct cue_pool *pool, unsigned slot, uint32_t epoch), void *arg, struct watch **out)
+int watch_party(struct cue_pool *pool, unsigned slot, uint32_t epoch,
+                void (*died)(void *arg, struct cue_pool *pool, unsigned slot, uint32_t epoch), void *arg, struct watch **out)
 {
     *out = NULL;
     if (slot >= pool->max_parties)
@@ -171,7 +172,9 @@ int watch_party(struct cue_pool *pool, unsigned slot, uint32_t epoch, void (*die
     struct watch *watch = calloc(1, sizeof *watch);
     if (!watch)
         return trail(CUE_ENOMEM, "no process memory for a watch");
-    *watch = (struct watch){ .pool = pool, .incarnation = pool->incarnation, .slot = slot, .epoch = epoch, .pidfd = -1, .died = died, .arg = arg };
+    *watch = (struct watch){
+        .pool = pool, .incarnation = pool->incarnation, .slot = slot, .epoch = epoch, .pidfd = -1, .died = died, .arg = arg
+    };
     pthread_mutex_lock(&watcher.lock);
     int status = watcher_start();
     if (status) {

@@ -44,8 +44,8 @@ static struct actor *near_find_slowly(struct cue_system *sys, cue_ref to)
     if (rec_state(state) != REC_KEPT || (uint32_t)rec_generation(state) != to.generation)
         return NULL;
     struct mailbox *box = mailbox_box(sys->pool, rec, to.index); /* if it is ours it stays: we free it on this thread */
-    struct actor *a =
-        box && box->lane.bell_bit < sys->bits ? atomic_load_explicit(&sys->actors[box->lane.bell_bit], acquire) : NULL; /* pairs with: actor_known */
+    struct actor *a = box && box->lane.bell_bit < sys->bits ? atomic_load_explicit(&sys->actors[box->lane.bell_bit], acquire)
+                                                            : NULL; /* pairs with: actor_known */
     return a && cue_ref_same(a->self, to) ? a : NULL;
 }
 

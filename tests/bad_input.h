@@ -61,7 +61,8 @@ static bool untouched_or_zero(const void *result, size_t size)
 static void expect(int64_t status, int code, const char *call)
 {
     int error = errno;
-    bool ordinary = code == CUE_EEMPTY || code == CUE_EFULL || code == CUE_ENOENT || code == CUE_EEXIST || code == CUE_ETIMEDOUT || code == CUE_EINTR;
+    bool ordinary =
+        code == CUE_EEMPTY || code == CUE_EFULL || code == CUE_ENOENT || code == CUE_EEXIST || code == CUE_ETIMEDOUT || code == CUE_EINTR;
     cr_expect(eq(str, (char *)cue_status_name((int)status), (char *)cue_status_name(code)), "%s: %s", call, cue_trail());
     cr_expect(eq(int, error, EXDEV), "%s changes errno", call);
     if (code < 0 && !ordinary)
@@ -76,12 +77,11 @@ static void expect(int64_t status, int code, const char *call)
 }
 
 /* BAD(call, input, status, expression): the table's row. */
-#define BAD(call, input, code, ...)                                             \
-    Test(bad_##call, input, .init = set_up, .fini = tear_down)                  \
-    {                                                                           \
-        errno = EXDEV;                                                          \
-        expect((__VA_ARGS__), code, #call);                                     \
+#define BAD(call, input, code, ...)                                                                                                        \
+    Test(bad_##call, input, .init = set_up, .fini = tear_down)                                                                             \
+    {                                                                                                                                      \
+        errno = EXDEV;                                                                                                                     \
+        expect((__VA_ARGS__), code, #call);                                                                                                \
     }
-
 
 #endif

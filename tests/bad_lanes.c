@@ -84,7 +84,8 @@ BAD(channel_open, option_of_a_later_version, CUE_EVERSION, LANE_OPTS(.spare = { 
 BAD(channel_open, pool_without_a_name_and_without_a_pool, CUE_EINVAL, URL("shm:///../lane"))
 BAD(channel_open, socket_path_of_200, CUE_EINVAL, open_url(long_path("ipc:///tmp/", 200), CUE_RECV, &(cue_channel_opts){ .pool = pool }))
 BAD(channel_open, socket_path_empty, CUE_EINVAL, open_url("ipc://", CUE_RECV, &(cue_channel_opts){ .pool = pool }))
-BAD(channel_open, socket_in_a_folder_that_is_not_there, CUE_ENOENT, open_url("ipc:///nowhere/at/all/socket", CUE_RECV, &(cue_channel_opts){ .pool = pool }))
+BAD(channel_open, socket_in_a_folder_that_is_not_there, CUE_ENOENT,
+    open_url("ipc:///nowhere/at/all/socket", CUE_RECV, &(cue_channel_opts){ .pool = pool }))
 BAD(channel_open, socket_both_ways, CUE_EINVAL, open_url("ipc://both", CUE_RECV | CUE_SEND, &(cue_channel_opts){ .pool = pool }))
 BAD(channel_open, socket_of_another_kind, CUE_ETYPE, open_url("ipc://kind?kind=mailbox", CUE_RECV, &(cue_channel_opts){ .pool = pool }))
 BAD(channel_open, tls_without_certificates, CUE_EINVAL, open_url("tls+tcp://localhost:1", CUE_SEND, &(cue_channel_opts){ .pool = pool }))
@@ -309,11 +310,11 @@ static void stop(void)
     tear_down();
 }
 
-#define BAD_ACTOR(call, input, code, ...)                          \
-    Test(bad_##call, input, .init = set_up, .fini = stop)          \
-    {                                                              \
-        errno = EXDEV;                                             \
-        expect((__VA_ARGS__), code, #call);                        \
+#define BAD_ACTOR(call, input, code, ...)                                                                                                  \
+    Test(bad_##call, input, .init = set_up, .fini = stop)                                                                                  \
+    {                                                                                                                                      \
+        errno = EXDEV;                                                                                                                     \
+        expect((__VA_ARGS__), code, #call);                                                                                                \
     }
 
 static cue_ref ended(void)

@@ -72,7 +72,7 @@ Test(trail, chooses_the_status_by_errno_and_adds_its_text)
     static const struct {
         int error, status;
     } rows[] = {
-        { ENOSPC, CUE_ENOMEM }, { ENOMEM, CUE_ENOMEM }, { EMFILE, CUE_ELIMIT }, { EACCES, CUE_EPERM },       { EPERM, CUE_EPERM },
+        { ENOSPC, CUE_ENOMEM }, { ENOMEM, CUE_ENOMEM }, { EMFILE, CUE_ELIMIT }, { EACCES, CUE_EPERM },          { EPERM, CUE_EPERM },
         { ENOENT, CUE_ENOENT }, { EEXIST, CUE_EEXIST }, { ENOSYS, CUE_ENOSYS }, { ECONNREFUSED, CUE_EUNREACH }, { EIO, CUE_ESYS },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -103,7 +103,9 @@ Test(channel_ask, answer_comes_back_with_its_tag)
     int seven = 7;
     open_both("lane");
     pthread_t thread = answering(1);
-    cr_assert(eq(int, cue_channel_ask(out, &(cue_msg){ .type = QUESTION, .tag = 99, .data = &seven, .size = sizeof seven }, CUE_SEC(20), &answer), 0));
+    cr_assert(
+        eq(int, cue_channel_ask(out, &(cue_msg){ .type = QUESTION, .tag = 99, .data = &seven, .size = sizeof seven }, CUE_SEC(20), &answer),
+           0));
     cr_assert(eq(int, number_of(&answer), 8));
     cr_assert(eq(u64, answer.tag, 99));
     cr_assert(eq(u32, answer.type, QUESTION));
@@ -245,7 +247,7 @@ Test(channel_ask, late_answer_is_freed_and_counted_and_never_meets_another_quest
     cr_assert(eq(int, number_of(&question), 1));
     CUE_MUST(cue_block_alloc(pool, 100000, NULL, &block));
     cr_assert(eq(int, cue_reply(&question, &(cue_msg){ .move = &block }), 0)); /* nobody waits: no failure */
-    cr_assert(block.data == NULL);                                       /* and it is freed, see teardown */
+    cr_assert(block.data == NULL);                                             /* and it is freed, see teardown */
     cue_msg_release(&question);
     cr_assert(eq(u64, late(in), 1));
     pthread_t thread = answering(1);
@@ -534,7 +536,8 @@ Test(channel_ask, bad_arguments)
     cue_msg question;
     cr_expect(eq(int, cue_channel_ask(out, CUE_MSG(QUESTION, one), CUE_NOW, &answer), CUE_ETIMEDOUT));
     CUE_MUST(cue_channel_recv(in, &question, CUE_NOW));
-    cue_ref forged[] = { { UINT32_MAX, question.from.process, UINT32_MAX, 1 }, { UINT32_MAX, question.from.process, 1, 1 },
+    cue_ref forged[] = { { UINT32_MAX, question.from.process, UINT32_MAX, 1 },
+                         { UINT32_MAX, question.from.process, 1, 1 },
                          { UINT32_MAX, question.from.process, question.from.index, question.from.generation + 1 } };
     for (unsigned i = 0; i < sizeof forged / sizeof *forged; i++) {
         question.from = forged[i];

@@ -441,7 +441,8 @@ Test(queue, what_a_dead_receiver_had_in_hand_comes_again_first_and_marked)
         cue_block block;
         CUE_MUST(cue_block_alloc(pool, 100, NULL, &block));
         memset(block.data, i, 100);
-        cr_assert(eq(int, cue_channel_send(out, &(cue_msg){ .type = 1, .data = &i, .size = sizeof i, .move = i % 2 ? &block : NULL }, CUE_NOW), 0));
+        cr_assert(eq(
+            int, cue_channel_send(out, &(cue_msg){ .type = 1, .data = &i, .size = sizeof i, .move = i % 2 ? &block : NULL }, CUE_NOW), 0));
         cue_block_release(&block);
     }
     struct cast c = holder("a", 4);

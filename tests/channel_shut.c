@@ -203,7 +203,8 @@ Test(shut, discarded_messages_are_freed_with_their_blocks_and_counted)
         for (int i = 0; i < 40; i++) {
             cue_block block;
             CUE_MUST(cue_block_alloc(pool, 5000, NULL, &block));
-            cr_assert(eq(int, cue_channel_send(out, &(cue_msg){ .type = 1, .data = &i, .size = i % 2 ? sizeof i : 0, .move = &block }, CUE_NOW), 0));
+            cr_assert(eq(
+                int, cue_channel_send(out, &(cue_msg){ .type = 1, .data = &i, .size = i % 2 ? sizeof i : 0, .move = &block }, CUE_NOW), 0));
         }
         cue_msg m;
         CUE_MUST(cue_channel_recv(in, &m, CUE_NOW));

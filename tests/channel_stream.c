@@ -317,7 +317,8 @@ Test(stream, a_new_receiver_goes_on_behind_what_a_dead_one_had_claimed)
     char large[100] = "large";
     open_both("a?kind=stream&depth=8");
     for (int i = 0; i < 5; i++)
-        CUE_MUST(cue_channel_send(out, &(cue_msg){ .type = 1, .data = i % 2 ? (void *)&i : large, .size = i % 2 ? sizeof i : sizeof large }, CUE_NOW));
+        CUE_MUST(cue_channel_send(out, &(cue_msg){ .type = 1, .data = i % 2 ? (void *)&i : large, .size = i % 2 ? sizeof i : sizeof large },
+                                  CUE_NOW));
     cr_assert(eq(int, cue_channel_recv_many(in, m, 3, CUE_NOW), 3));
     for (int i = 0; i < 3; i++)
         cue_msg_release(&m[i]);

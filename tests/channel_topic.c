@@ -230,8 +230,8 @@ Test(topic, view_is_refused)
 
 Test(topic, each_subscriber_has_its_own_policy)
 {
-    cue_channel *out = open_topic("", CUE_SEND), *all = open_topic("&depth=100", CUE_RECV), *newest = open_topic("&depth=4&full=drop-old", CUE_RECV),
-                *oldest = open_topic("&depth=4&full=drop-new", CUE_RECV);
+    cue_channel *out = open_topic("", CUE_SEND), *all = open_topic("&depth=100", CUE_RECV),
+                *newest = open_topic("&depth=4&full=drop-old", CUE_RECV), *oldest = open_topic("&depth=4&full=drop-new", CUE_RECV);
     for (int value = 0; value < 50; value++)
         CUE_MUST(publish(out, value));
     for (int value = 0; value < 50; value++)
@@ -257,7 +257,8 @@ Test(topic, each_subscriber_has_its_own_policy)
 
 Test(topic, publisher_waits_for_who_wants_it_and_fails_having_reached_nobody)
 {
-    cue_channel *out = open_topic("", CUE_SEND), *strict = open_topic("&depth=2", CUE_RECV), *loose = open_topic("&depth=8&full=drop-old", CUE_RECV);
+    cue_channel *out = open_topic("", CUE_SEND), *strict = open_topic("&depth=2", CUE_RECV),
+                *loose = open_topic("&depth=8&full=drop-old", CUE_RECV);
     CUE_MUST(publish(out, 1));
     CUE_MUST(publish(out, 2));
     cr_expect(eq(int, publish(out, 3), CUE_EFULL));
@@ -445,7 +446,8 @@ Test(topic, history_serves_who_comes_late)
     cr_assert(eq(int, cast_hear(&maker, 10000), 'r'));
     cast_kill(&maker);
     pool_reap(pool);
-    cue_channel *all = open_topic("&history=8", CUE_RECV), *two = open_topic("&history=2", CUE_RECV), *none = open_topic("", CUE_RECV), *out = open_topic("", CUE_SEND);
+    cue_channel *all = open_topic("&history=8", CUE_RECV), *two = open_topic("&history=2", CUE_RECV), *none = open_topic("", CUE_RECV),
+                *out = open_topic("", CUE_SEND);
     for (int value = 7; value < 10; value++)
         cr_expect(eq(int, next(all), value));
     cr_expect(eq(int, next(all), NOTHING));

@@ -76,7 +76,8 @@ static void wait_by(const char *way)
     enum futex_way is = futex_way(), wanted = strcmp(way, "nap") == 0 ? FUTEX_NAP : strcmp(way, "waitv") == 0 ? FUTEX_WAITV : FUTEX_URING;
     if (is != wanted)
         cr_skip_test("this kernel cannot wait by %s: %s", way,
-                     wanted == FUTEX_URING ? "io_uring has no futexes (before Linux 6.7) or is not allowed" : "no futex_waitv (before Linux 5.16)");
+                     wanted == FUTEX_URING ? "io_uring has no futexes (before Linux 6.7) or is not allowed"
+                                           : "no futex_waitv (before Linux 5.16)");
 }
 
 static void send_number(unsigned i, int number)
@@ -775,7 +776,7 @@ Test(channel_spin, one_cpu_means_no_spinning)
     if (CPU_COUNT(&before) == 1)
         cr_skip_test("one CPU only");
     for (int i = 0; i < 64; i++)
-        spin_learn(&spin, 1000); /* looks again now and then */
+        spin_learn(&spin, 1000);               /* looks again now and then */
     cr_expect(ge(i64, (int64_t)spin.most, 0)); /* more than 0 unless a quota forbids it */
     spin_init(&spin, CUE_US(64));
     for (int i = 0; i < 20; i++)

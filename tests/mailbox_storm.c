@@ -181,7 +181,8 @@ static int storm_run(struct crew *crew, unsigned kills)
            (unsigned long long)s->kinds[3], (unsigned long long)s->drained, (unsigned long long)info.reaped, (unsigned long long)missing,
            (unsigned long long)crew->in_hands);
     fflush(stdout);
-    bool ran = killed >= kills && s->got > killed && s->drained > 0 && info.reaped > 0 && crew->killed[RECEIVER] > 0 && crew->killed[REAPER] > 0;
+    bool ran =
+        killed >= kills && s->got > killed && s->drained > 0 && info.reaped > 0 && crew->killed[RECEIVER] > 0 && crew->killed[REAPER] > 0;
     for (unsigned k = 0; k < 4; k++)
         ran = ran && s->kinds[k] > 0;
     cue_channel_close(ch);

@@ -541,7 +541,9 @@ static void throw_packet(const struct liar *liar, const struct wire_head *head, 
 static void throw_answer(struct liar *liar, uint64_t session, const struct wire_item *item)
 {
     char at[1000];
-    struct wire_head head = { .kind = WIRE_ANSWER, .channel = liar->hello.channel, .number = ++liar->number, .session = session, .count = 1 };
+    struct wire_head head = {
+        .kind = WIRE_ANSWER, .channel = liar->hello.channel, .number = ++liar->number, .session = session, .count = 1
+    };
     throw_packet(liar, &head, at, wire_write_item(item, at, sizeof at));
     poll(NULL, 0, 3); /* one is kept at a time, who comes meanwhile is dropped: each shall be looked at */
 }

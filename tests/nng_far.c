@@ -91,8 +91,9 @@ static bool is_filled(const void *data, size_t size, uint64_t number)
     return true;
 }
 
-static const size_t sizes[] = { 0,           1,           64,          CARRY_WHOLE,         CARRY_WHOLE + 1, CHUNK_BYTES - 1,
-                                CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7, 100,             5 << 20 };
+static const size_t sizes[] = {
+    0, 1, 64, CARRY_WHOLE, CARRY_WHOLE + 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7, 100, 5 << 20
+};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static void send_block(cue_channel *s, uint64_t number, size_t size, const char *bytes)
@@ -510,7 +511,8 @@ Test(nng_far, two_hosts_with_a_wire_between)
         cr_skip_test("network namespaces are not permitted here");
     }
     strcpy(theirs, test_name("theirs"));
-    snprintf(command, sizeof command, "nsenter -t %s -n %s nng_far tcp://10.77.0.1:7500 %s 40 700000", inner, cast ? cast : CAST_PROGRAM, theirs);
+    snprintf(command, sizeof command, "nsenter -t %s -n %s nng_far tcp://10.77.0.1:7500 %s 40 700000", inner, cast ? cast : CAST_PROGRAM,
+             theirs);
     cue_channel *r = open_in(pool, "tcp://10.77.0.1:7500", CUE_RECV, (cue_channel_opts){ 0 });
     FILE *sender = popen(command, "re");
     cr_assert(sender != NULL);

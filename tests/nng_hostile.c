@@ -403,14 +403,14 @@ Test(nng_hostile, chunks_that_lie_are_dropped_and_leave_nothing)
         uint64_t total, first, offset, size; /* a first chunk of `first` bytes, then another */
         uint64_t other_total;
     } lies[] = {
-        { 90000, 1000, 999, 1000, 90000 },              /* overlaps */
-        { 90000, 1000, 1001, 1000, 90000 },             /* leaves a gap */
-        { 90000, 1000, 0, 1000, 90000 },                /* the same again */
-        { 90000, 1000, 1000, 89001, 90000 },            /* more than it said */
-        { 90000, 1000, UINT64_MAX - 10, 1000, 90000 },  /* wraps */
-        { 90000, 1000, 1000, 0, 90000 },                /* nothing */
-        { 90000, 1000, 1000, 1000, 80000 },             /* another size */
-        { 100001, 1000, 1000, 1000, 100001 },           /* more than the lane takes */
+        { 90000, 1000, 999, 1000, 90000 },             /* overlaps */
+        { 90000, 1000, 1001, 1000, 90000 },            /* leaves a gap */
+        { 90000, 1000, 0, 1000, 90000 },               /* the same again */
+        { 90000, 1000, 1000, 89001, 90000 },           /* more than it said */
+        { 90000, 1000, UINT64_MAX - 10, 1000, 90000 }, /* wraps */
+        { 90000, 1000, 1000, 0, 90000 },               /* nothing */
+        { 90000, 1000, 1000, 1000, 80000 },            /* another size */
+        { 100001, 1000, 1000, 1000, 100001 },          /* more than the lane takes */
         { UINT64_MAX, 1000, 1000, 1000, UINT64_MAX },
         { 0, 0, 0, 0, 0 },
     };
@@ -440,7 +440,8 @@ Test(nng_hostile, chunks_that_lie_are_dropped_and_leave_nothing)
     /* and one from the pool that we cannot map */
     throw_item(&liar, &(struct wire_item){ .what = WIRE_MOVED, .index = liar.head.cell, .generation = liar.head.cell_generation });
     begin_again(&liar);
-    throw_item(&liar, &(struct wire_item){ .what = WIRE_VIEWED, .index = liar.head.cell, .generation = liar.head.cell_generation, .size = 1 });
+    throw_item(&liar,
+               &(struct wire_item){ .what = WIRE_VIEWED, .index = liar.head.cell, .generation = liar.head.cell_generation, .size = 1 });
     begin_again(&liar);
     /* who was told so, and goes on, is not heard */
     throw_item(&liar, &item);

@@ -51,8 +51,8 @@ TestSuite(nng_tls, .init = set_up, .fini = tear_down);
 static int open_as(const char *who, const char *ca, unsigned how, const char *more, cue_pool *of, cue_channel **out)
 {
     char url[600];
-    snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%d?ca=%s/%s.pem&cert=%s/%s.pem&key=%s/%s.key%s", port, folder, ca, folder, who, folder, who,
-             more);
+    snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%d?ca=%s/%s.pem&cert=%s/%s.pem&key=%s/%s.key%s", port, folder, ca, folder, who, folder,
+             who, more);
     return cue_channel_open(url, how, &(cue_channel_opts){ .pool = of, .linger = CUE_MS(test_ms(10000)) }, out);
 }
 
@@ -89,9 +89,9 @@ Test(nng_tls, this_nng_has_it_or_says_so)
     cue_channel_close(ch);
 }
 
-#define NEEDS_TLS                                             \
-    if (!has_tls())                                           \
-        cr_skip_test("this NNG was built without TLS")
+#define NEEDS_TLS                                                                                                                          \
+    if (!has_tls())                                                                                                                        \
+    cr_skip_test("this NNG was built without TLS")
 
 Test(nng_tls, messages_and_blocks_go_through_and_the_peer_is_verified)
 {
@@ -244,7 +244,8 @@ Test(nng_tls, certificates_that_are_missing_or_wrong_are_said_at_open)
             cue_channel *ch = (cue_channel *)1;
             snprintf(options, sizeof options, rows[i].options, folder, folder, folder);
             snprintf(url, sizeof url, "tls+tcp://127.0.0.1:%d%s", port, options);
-            cr_expect(eq(int, cue_channel_open(url, how, &(cue_channel_opts){ .pool = pool }, &ch), rows[i].status), "%s: %s", url, cue_trail());
+            cr_expect(eq(int, cue_channel_open(url, how, &(cue_channel_opts){ .pool = pool }, &ch), rows[i].status), "%s: %s", url,
+                      cue_trail());
             cr_expect(eq(ptr, ch, NULL));
             cr_expect(gt(sz, strlen(cue_trail()), 10));
         }

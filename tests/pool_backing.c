@@ -194,7 +194,9 @@ static void send_fd(int socket, const void *bytes, size_t size, int fd)
         char room[CMSG_SPACE(sizeof(int))];
     } control = { 0 };
     struct iovec part = { (void *)(uintptr_t)bytes, size };
-    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = fd < 0 ? NULL : &control, .msg_controllen = fd < 0 ? 0 : sizeof control };
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = fd < 0 ? NULL : &control, .msg_controllen = fd < 0 ? 0 : sizeof control
+    };
     struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
     if (rights) {
         *rights = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd) };
@@ -275,8 +277,10 @@ Test(backing, one_pool_serves_several_users_by_its_mode_and_group)
     CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 4 * MIB, .mode = 0660 }, &pool));
     CUE_MUST(fchown(cue_pool_fd(pool), 1234, 777));
     CUE_MUST(cue_block_alloc(pool, 100, &(cue_block_opts){ .name = "shared", .flags = CUE_KEEP | CUE_ZERO }, &b));
-    struct cast owner = cast_start("pool_as_user", name, "1234", "888", "0"), member = cast_start("pool_as_user", name, "4321", "777", "0660"),
-                unasked = cast_start("pool_as_user", name, "4321", "777", "0"), stranger = cast_start("pool_as_user", name, "4321", "888", "0660");
+    struct cast owner = cast_start("pool_as_user", name, "1234", "888", "0"),
+                member = cast_start("pool_as_user", name, "4321", "777", "0660"),
+                unasked = cast_start("pool_as_user", name, "4321", "777", "0"),
+                stranger = cast_start("pool_as_user", name, "4321", "888", "0660");
     cr_assert(eq(int, cast_hear(&owner, 5000), 'r'), "the owner");
     cr_assert(eq(int, cast_hear(&member, 5000), 'r'), "who is in the group and says that it means another's");
     cr_assert(eq(int, cast_wait(&unasked, 5000), -CUE_EPERM), "who does not say so");

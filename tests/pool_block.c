@@ -269,7 +269,9 @@ Test(block, keys_of_every_kind_are_found_at_a_time)
     CUE_MUST(cue_block_alloc(pool, 5000, &(cue_block_opts){ .type = WEIGHTS, .id = 1, .flags = CUE_KEEP }, &made[1]));
     CUE_MUST(cue_block_alloc(pool, 20, &(cue_block_opts){ .type = WEIGHTS, .id = 2 }, &made[2])); /* reserved, not published */
     CUE_MUST(cue_block_stat(&made[1], &info));
-    cue_key keys[5] = { { .name = "ten" }, { .type = WEIGHTS, .id = 1 }, { .type = WEIGHTS, .id = 2 }, { .id = info.id }, { .id = UINT64_MAX } };
+    cue_key keys[5] = {
+        { .name = "ten" }, { .type = WEIGHTS, .id = 1 }, { .type = WEIGHTS, .id = 2 }, { .id = info.id }, { .id = UINT64_MAX }
+    };
     cr_assert(eq(i64, cue_block_find_many(pool, keys, 5, found, ids), 3));
     cr_assert(eq(sz, found[0].size, 10));
     cr_assert(eq(sz, found[1].size, 5000));
@@ -402,7 +404,8 @@ Test(block, a_full_pool_says_so_and_all_of_it_comes_back)
             total += blocks[count++].size;
         if (count < MOST) {
             cr_assert(eq(ptr, blocks[count].data, NULL));
-            cr_assert(ge(sz, total, (size_t)(64 * MIB) * (size > 4 * MIB ? 7 : 9) / 10 * (size < 4096 ? 9 : 10) / 10), "%zu blocks of %zu", count, size);
+            cr_assert(ge(sz, total, (size_t)(64 * MIB) * (size > 4 * MIB ? 7 : 9) / 10 * (size < 4096 ? 9 : 10) / 10), "%zu blocks of %zu",
+                      count, size);
         }
         for (size_t odd = 0; odd < 2; odd++) /* so that nothing merges until the second half goes */
             for (size_t i = odd; i < count; i += 2)

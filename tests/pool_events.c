@@ -247,7 +247,8 @@ static cue_block_info next_block(cue_channel *ch, uint32_t type, cue_time wait)
 Test(events, watching_a_type_works)
 {
     cue_channel *all = open_topic("@blocks"), *some = open_topic("@blocks?type=7");
-    cue_block other = publish(&(cue_block_opts){ .type = 6, .name = "other" }, 0), b = publish(&(cue_block_opts){ .type = 7, .id = 42 }, CUE_MINE);
+    cue_block other = publish(&(cue_block_opts){ .type = 6, .name = "other" }, 0),
+              b = publish(&(cue_block_opts){ .type = 7, .id = 42 }, CUE_MINE);
     cr_expect(eq(str, next_block(all, CUE_BLOCK_UP, CUE_NOW).name, "other"));
     cr_expect(eq(u64, next_block(all, CUE_BLOCK_UP, CUE_NOW).key_id, 42));
     cue_block_info info = next_block(some, CUE_BLOCK_UP, CUE_NOW);

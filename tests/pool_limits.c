@@ -202,7 +202,8 @@ Test(limits, a_quota_is_what_a_party_may_own_at_a_time)
             CUE_MUST(cue_block_alloc(pool, 4096, NULL, &b[i]));
         cr_assert(eq(int, cue_block_alloc(pool, 1, NULL, &more), CUE_ELIMIT));
         cr_assert(ne(ptr, strstr(cue_trail(), "quota"), NULL), "%s", cue_trail());
-        cr_assert(eq(int, cue_block_alloc(pool, 1, &(cue_block_opts){ .wait = CUE_SEC(60) }, &more), CUE_ELIMIT), "nobody waits for himself");
+        cr_assert(eq(int, cue_block_alloc(pool, 1, &(cue_block_opts){ .wait = CUE_SEC(60) }, &more), CUE_ELIMIT),
+                  "nobody waits for himself");
         CUE_MUST(cue_block_release(&b[3]));
         CUE_MUST(cue_block_alloc(pool, 4096, NULL, &b[3]));
         cr_assert(eq(int, cue_block_alloc(pool, 1, NULL, &more), CUE_ELIMIT));
@@ -303,10 +304,10 @@ Test(limits, a_forked_child_has_a_quota_of_its_own)
     pid_t child = fork();
     if (child == 0) {
         cue_block own, more;
-        int step = cue_block_alloc(pool, 8192, NULL, &own) != 0                ? 1
-                   : cue_block_alloc(pool, 1, NULL, &more) != CUE_ELIMIT ? 2
+        int step = cue_block_alloc(pool, 8192, NULL, &own) != 0                         ? 1
+                   : cue_block_alloc(pool, 1, NULL, &more) != CUE_ELIMIT                ? 2
                    : cue_block_release(&own) || cue_block_alloc(pool, 8192, NULL, &own) ? 3
-                                                                               : 0;
+                                                                                        : 0;
         _exit(step);
     }
     int status;

@@ -374,7 +374,8 @@ Test(parties, survive_a_storm)
     cr_assert(eq(int, broken, 0));
     cr_assert(eq(int, cue_pool_check(pool, true, print_fault, NULL), 0));
     cue_pool_info info = stat_pool();
-    printf("storm: %d kills, %d stops, %llu parties cleaned up after, %llu kept blocks left\n", kills, stops, (unsigned long long)info.reaped, (unsigned long long)info.kept);
+    printf("storm: %d kills, %d stops, %llu parties cleaned up after, %llu kept blocks left\n", kills, stops,
+           (unsigned long long)info.reaped, (unsigned long long)info.kept);
     cr_assert(gt(u64, info.reaped, (uint64_t)kills / 2));
     cr_assert(eq(u64, info.blocks, info.kept), "all that is left was published");
     free_kept();

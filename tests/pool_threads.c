@@ -101,7 +101,8 @@ static void *keep_busy(void *arg)
         cue_block b, view;
         seed = seed * 1664525 + 1013904223;
         if (cue_block_alloc(pool, sizes[seed >> 30], &(cue_block_opts){ .type = 2, .id = 1 + (uintptr_t)arg, .flags = CUE_KEEP }, &b) ||
-            cue_block_find(pool, (cue_key){ .type = 2, .id = 1 + (uintptr_t)arg }, CUE_NOW, &view) || cue_block_release(&view) || cue_block_free(&b))
+            cue_block_find(pool, (cue_key){ .type = 2, .id = 1 + (uintptr_t)arg }, CUE_NOW, &view) || cue_block_release(&view) ||
+            cue_block_free(&b))
             return (void *)1;
     }
     return NULL;
@@ -159,7 +160,8 @@ static void *lease(void *arg)
     (void)arg;
     for (int round = 0; round < ROUNDS; round++) {
         cue_block view;
-        if (cue_block_find(pool, (cue_key){ .type = 1, .id = 1 }, CUE_NOW, &view) || ((char *)view.data)[63] != 7 || cue_block_release(&view))
+        if (cue_block_find(pool, (cue_key){ .type = 1, .id = 1 }, CUE_NOW, &view) || ((char *)view.data)[63] != 7 ||
+            cue_block_release(&view))
             return (void *)1;
     }
     return NULL;

@@ -179,10 +179,12 @@ static int queue_run(struct crew *crew, struct queue_storm *storm, unsigned kill
     if (cue_pool_stat(pool, &info))
         return 3;
     uint64_t lost = queue_lost(storm);
-    printf("queue storm: %u kills, %u held, %llu messages (%llu with a block), %llu given back, %llu redeliveries, %llu times drained, %llu repairs; "
+    printf("queue storm: %u kills, %u held, %llu messages (%llu with a block), %llu given back, %llu redeliveries, %llu times drained, "
+           "%llu repairs; "
            "%llu lost\n",
-           crew->killed, crew->stopped, (unsigned long long)storm->got, (unsigned long long)storm->blocks, (unsigned long long)lane.returned,
-           (unsigned long long)storm->again, (unsigned long long)storm->drained, (unsigned long long)info.reaped, (unsigned long long)lost);
+           crew->killed, crew->stopped, (unsigned long long)storm->got, (unsigned long long)storm->blocks,
+           (unsigned long long)lane.returned, (unsigned long long)storm->again, (unsigned long long)storm->drained,
+           (unsigned long long)info.reaped, (unsigned long long)lost);
     fflush(stdout);
     bool ran = crew->killed >= kills && crew->stopped && storm->got > crew->killed && storm->blocks && storm->again && storm->drained &&
                lane.returned && info.reaped;
@@ -270,7 +272,8 @@ static int stream_run(struct crew *crew, struct storm *storm, unsigned kills)
     if (cue_pool_stat(pool, &info))
         return 3;
     uint64_t missing = atomic_load(&storm->missing) + stream_tail(crew, storm), hands = 8 * (uint64_t)crew->lives[1];
-    printf("stream storm: %u kills, %u held, %llu messages (bytes %llu, blocks %llu, both %llu, header %llu), %llu times drained, %llu repairs; "
+    printf("stream storm: %u kills, %u held, %llu messages (bytes %llu, blocks %llu, both %llu, header %llu), %llu times drained, %llu "
+           "repairs; "
            "missing %llu of at most %llu in killed hands\n",
            crew->killed, crew->stopped, (unsigned long long)storm->got, (unsigned long long)storm->kinds[0],
            (unsigned long long)storm->kinds[1], (unsigned long long)storm->kinds[2], (unsigned long long)storm->kinds[3],

@@ -72,9 +72,14 @@ static void remote(struct bench *b, long size)
 }
 
 static const struct bench_case cases[] = {
-    { "pair.64", pair, NULL, 64 },       { "pair.512", pair, NULL, 512 },    { "pair.4k", pair, NULL, 4096 },
-    { "pair.64k", pair, NULL, 65536 },   { "pair.1m", pair, NULL, 1 << 20 }, { "pair.64.2procs", pairs_of_two, pair_helper, 64 },
-    { "pair.64.4procs", pairs_of_four, pair_helper, 64 }, { "pair.remote", remote, NULL, 64 },
+    { "pair.64", pair, NULL, 64 },
+    { "pair.512", pair, NULL, 512 },
+    { "pair.4k", pair, NULL, 4096 },
+    { "pair.64k", pair, NULL, 65536 },
+    { "pair.1m", pair, NULL, 1 << 20 },
+    { "pair.64.2procs", pairs_of_two, pair_helper, 64 },
+    { "pair.64.4procs", pairs_of_four, pair_helper, 64 },
+    { "pair.remote", remote, NULL, 64 },
 };
 
 int main(int argc, char **argv)

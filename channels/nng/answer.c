@@ -4,14 +4,15 @@
  * asker's answer goes back as an item in an ANSWER packet, on the back connection that it has opened for acknowledgements; so no
  * connection carries messages both ways (back.c says why that must not be).
  *
- * NOTHING IS LOST ON THE WAY. NNG drops what it has no room for, and a connection may break. So answers are numbered, and kept, as the bytes that will be sent, until it has HEARD them, which it says on its data connection. One packet is
- * under way at a time; what is answered meanwhile goes in the next. It is sent again by the timer of peers.c until it was heard,
- * and on each new back connection. The asker knows the numbers, and takes each once. A receiver hears HEARD when somebody receives,
- * or when it is closed, which waits for it for `linger`.
+ * NOTHING IS LOST ON THE WAY. NNG drops what it has no room for, and a connection may break. So answers are numbered, and kept, as the
+ * bytes that will be sent, until it has HEARD them, which it says on its data connection. One packet is under way at a time; what is
+ * answered meanwhile goes in the next. It is sent again by the timer of peers.c until it was heard, and on each new back connection. The
+ * asker knows the numbers, and takes each once. A receiver hears HEARD when somebody receives, or when it is closed, which waits for it for
+ * `linger`.
  *
- * WHAT IS BOUNDED. An answer is never larger than its asker said it takes, else NNG would break the connection. All answers that wait are at
- * most as many bytes as a receiver may hold of chunks (option bytes); beyond that cue_reply says CUE_EFULL. Answers to who is
- * away for AWAY_NS are dropped, and counted as late, and so are those to who is pushed out of the table.
+ * WHAT IS BOUNDED. An answer is never larger than its asker said it takes, else NNG would break the connection. All answers that wait are
+ * at most as many bytes as a receiver may hold of chunks (option bytes); beyond that cue_reply says CUE_EFULL. Answers to who is away for
+ * AWAY_NS are dropped, and counted as late, and so are those to who is pushed out of the table.
  *
  * WHERE TO is remembered by this process: which of its channels received the question, and from whom (peer_route). What the
  * question says itself, the address of a box in the asker's pool, only goes back with the answer. So a question that lies about it
@@ -189,7 +190,8 @@ static int answer_give(struct receiver *r, uint64_t channel, size_t size, struct
     struct answers *all = &peer->answers;
     if (size > all->max)
         return trail(CUE_ETOOBIG, "cue_reply: an answer of %zu bytes to one who takes at most %llu", size, (unsigned long long)all->max);
-    if (r->answer_bytes && a->bytes > r->transfers.bytes_max - (r->answer_bytes < r->transfers.bytes_max ? r->answer_bytes : r->transfers.bytes_max))
+    if (r->answer_bytes &&
+        a->bytes > r->transfers.bytes_max - (r->answer_bytes < r->transfers.bytes_max ? r->answer_bytes : r->transfers.bytes_max))
         return trail(CUE_EFULL, "cue_reply: %llu bytes of answers wait to be heard: see option bytes", (unsigned long long)r->answer_bytes);
     bool idle = !all->first;
     a->number = ++r->answer_number;

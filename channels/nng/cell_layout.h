@@ -26,11 +26,11 @@ enum {
 };
 
 struct cell {
-    uint64_t channel;      /* the channel's id; written before the block is named anywhere */
-    _Atomic uint64_t word; /* receiver: number of the last message taken | BYE | incarnation of the connection */
-    _Atomic uint64_t max;  /* receiver: the largest message it takes; before `word` */
-    _Atomic uint32_t bell; /* futex: see above */
-    _Atomic uint32_t seen; /* sender: 1 + the incarnation whose BYE it has heard; a futex for the receiver */
+    uint64_t channel;         /* the channel's id; written before the block is named anywhere */
+    _Atomic uint64_t word;    /* receiver: number of the last message taken | BYE | incarnation of the connection */
+    _Atomic uint64_t max;     /* receiver: the largest message it takes; before `word` */
+    _Atomic uint32_t bell;    /* futex: see above */
+    _Atomic uint32_t seen;    /* sender: 1 + the incarnation whose BYE it has heard; a futex for the receiver */
     _Atomic uint64_t session; /* receiver: its channel's random id; before `word` */
     uint64_t spare[3];
 };

@@ -78,7 +78,9 @@ void sender_hello(struct sender *s)
 bool sender_heard(struct sender *s)
 {
     char bytes[WIRE_HEAD_MAX];
-    struct wire_head head = { .kind = WIRE_HEARD, .channel = s->channel, .incarnation = s->incarnation, .number = s->heard, .session = s->heard_of };
+    struct wire_head head = {
+        .kind = WIRE_HEARD, .channel = s->channel, .incarnation = s->incarnation, .number = s->heard, .session = s->heard_of
+    };
     if (!s->welcome || s->stuck)
         return false;
     nng_msg *packet = packet_of(bytes, wire_write_head(&head, bytes, sizeof bytes));
@@ -160,9 +162,8 @@ static struct wire_item item_now(struct sender *s, uint64_t number, bool pinned)
 
 static struct wire_head batch_head(const struct sender *s, uint32_t count)
 {
-    return (struct wire_head){
-        .kind = WIRE_BATCH, .channel = s->channel, .incarnation = s->incarnation, .number = s->encoded, .count = count
-    };
+    return (
+        struct wire_head){ .kind = WIRE_BATCH, .channel = s->channel, .incarnation = s->incarnation, .number = s->encoded, .count = count };
 }
 
 /* One message that is too large for the scratch space, as a packet of its own. */

@@ -55,7 +55,8 @@ int socket_listen(struct socket_lane *lane, nng_listener *out)
     int failed = nng_listener_create(out, lane->sock, lane->url);
     if (failed)
         return nng_trail(failed, "%s: listen", lane->url);
-    if (lane->scheme == SCHEME_IPC && lane->path[0] && (failed = nng_listener_set_int(*out, NNG_OPT_IPC_PERMISSIONS, lane->nusers || lane->any_user ? 0666 : 0600))) {
+    if (lane->scheme == SCHEME_IPC && lane->path[0] &&
+        (failed = nng_listener_set_int(*out, NNG_OPT_IPC_PERMISSIONS, lane->nusers || lane->any_user ? 0666 : 0600))) {
         nng_listener_close(*out);
         return nng_trail(failed, "%s: permissions", lane->url);
     }

@@ -52,7 +52,7 @@ bool ledger_carry(cue_pool *pool, struct in_flight *block, bool far)
     if (!still_ours(pool, block, &state) || !block_move(block->rec, state, owned)) /* !! taken back */
         return false;
     block->far = far;
-    atomic_store_explicit(&block->rec->next, far ? ~block->channel : block->channel, relaxed); /* made readable by the CAS */
+    atomic_store_explicit(&block->rec->next, far ? ~block->channel : block->channel, relaxed);   /* made readable by the CAS */
     return block_move(block->rec, owned, rec_word(REC_SENT, pool->self + 1, block->generation)); /* !! */
 }
 

@@ -54,9 +54,9 @@ enum {
     PACKETS_BUFFERED = 16,              /* in NNG, on either side */
     RECONNECT_MIN_MS = 10,
     RECONNECT_MAX_MS = 50,
-    CHUNK_BYTES = 256 * 1024,         /* of a block, in a packet */
-    CARRY_WHOLE = BATCH_BYTES / 2,    /* a block of at most so many bytes goes in its item */
-    CONNECTIONS_MAX = 4096,           /* to one receiver; more are refused */
+    CHUNK_BYTES = 256 * 1024,      /* of a block, in a packet */
+    CARRY_WHOLE = BATCH_BYTES / 2, /* a block of at most so many bytes goes in its item */
+    CONNECTIONS_MAX = 4096,        /* to one receiver; more are refused */
     USERS_MAX = 16
 };
 
@@ -68,7 +68,7 @@ struct socket_lane {
     char url[URL_WHERE_MAX + SOCKET_PATH_MAX]; /* as NNG wants it */
     char path[SOCKET_PATH_MAX];                /* of the socket's file; abstract ones begin with a zero byte; "": no ipc */
     uint64_t max;
-    uint32_t type; /* 0: any */
+    uint32_t type;          /* 0: any */
     uid_t users[USERS_MAX]; /* ipc: whose processes may be the other end */
     unsigned nusers;
     bool any_user;

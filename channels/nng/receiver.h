@@ -9,17 +9,17 @@ enum { PEERS_MAX = 256, PIPES_SEEN = 64 };
 /* What a far asker has not heard yet; changes only under `lock`, by any thread that answers. */
 struct answers {
     struct answer *first, *last;
-    uint64_t told;         /* the number of the last that is under way */
-    uint64_t max;          /* the largest that it takes */
-    int64_t tell_at;       /* when to send again what is under way */
-    int64_t away_since;    /* 0: it is connected */
+    uint64_t told;      /* the number of the last that is under way */
+    uint64_t max;       /* the largest that it takes */
+    int64_t tell_at;    /* when to send again what is under way */
+    int64_t away_since; /* 0: it is connected */
 };
 
 struct peer {
     uint64_t channel;  /* 0: free */
     uint64_t expected; /* read and written only by the thread that receives */
     uint64_t acked;
-    uint64_t gap;      /* numbers that it has skipped since its last message, as its hellos said */
+    uint64_t gap;         /* numbers that it has skipped since its last message, as its hellos said */
     uint32_t incarnation; /* 0: has not said hello, only where its back connection is */
     uint32_t cell;
     uint64_t cell_generation;
@@ -29,30 +29,30 @@ struct peer {
     uint32_t back;  /* its back connection, 0: none */
     uint64_t who;   /* for cue_msg_peer */
     struct transfer *transfer;
-    bool restarts;      /* it was told to begin again, and has not yet */
-    uint32_t said;      /* in the last answer: 0, WIRE_BYE, WIRE_RESTART */
-    uint32_t again;     /* far: so often still it is said again */
+    bool restarts;          /* it was told to begin again, and has not yet */
+    uint32_t said;          /* in the last answer: 0, WIRE_BYE, WIRE_RESTART */
+    uint32_t again;         /* far: so often still it is said again */
     struct answers answers; /* far: to it */
 };
 
 struct receiver {
     struct socket_lane lane;
-    int recv_fd; /* NNG's, to poll; never read */
-    int wake_fd; /* an eventfd: cue_channel_wake, and closing */
-    int gone_fd; /* an eventfd: a connection has ended */
+    int recv_fd;         /* NNG's, to poll; never read */
+    int wake_fd;         /* an eventfd: cue_channel_wake, and closing */
+    int gone_fd;         /* an eventfd: a connection has ended */
     _Atomic int poll_fd; /* cue_channel_fd: an epoll of recv_fd, wake_fd and left_fd; -1: nobody has asked for it */
     int left_fd;         /* with it, an eventfd: the packet at hand is not used up */
     struct guard *guard;
     pthread_t thread; /* if there is a guard */
     int stop_fd;
-    _Atomic int32_t pipes; /* connections; counted by NNG's callbacks */
-    _Atomic uint64_t unwelcome; /* connections that were refused; the same */
-    _Atomic uint32_t gone[PIPES_SEEN]; /* connections that ended, at id % PIPES_SEEN; the same */
-    pthread_mutex_t lock;  /* for the peers: they change only under it, but for `expected`, `used` and `transfer` */
-    nng_aio *again;        /* the timer of ACKs that are said again; started under `lock` */
-    int32_t again_ms;      /* under `lock`: 0: it does not run */
+    _Atomic int32_t pipes;                /* connections; counted by NNG's callbacks */
+    _Atomic uint64_t unwelcome;           /* connections that were refused; the same */
+    _Atomic uint32_t gone[PIPES_SEEN];    /* connections that ended, at id % PIPES_SEEN; the same */
+    pthread_mutex_t lock;                 /* for the peers: they change only under it, but for `expected`, `used` and `transfer` */
+    nng_aio *again;                       /* the timer of ACKs that are said again; started under `lock` */
+    int32_t again_ms;                     /* under `lock`: 0: it does not run */
     uint64_t answer_bytes, answer_number; /* of all answers, of the last one; under `lock` */
-    int64_t linger_ns;     /* what close waits for them */
+    int64_t linger_ns;                    /* what close waits for them */
 
     /* by the thread that receives */
     struct peer peers[PEERS_MAX];

@@ -112,7 +112,8 @@ static int take_chunk(struct receiver *r, const struct wire_head *head)
     int status = packet_from(r, head, &peer);
     if (!peer || head->number < peer->expected)
         return status;
-    status = peer->pool || head->total > r->lane.max ? CUE_ECORRUPT : transfer_chunk(&r->transfers, r->lane.base.pool, head, &peer->transfer);
+    status =
+        peer->pool || head->total > r->lane.max ? CUE_ECORRUPT : transfer_chunk(&r->transfers, r->lane.base.pool, head, &peer->transfer);
     if (status == CUE_ECORRUPT || status == CUE_ELIMIT)
         peer_restart(r, peer);
     return status == CUE_ELIMIT ? 0 : status;
@@ -598,8 +599,6 @@ static int receiver_poll_fd(cue_channel *ch, unsigned how)
     return status;
 }
 
-const struct channel_ops receiver_ops = { .recv_many = receiver_recv_many,
-                                          .wake = receiver_wake,
-                                          .stat = receiver_stat,
-                                          .poll_fd = receiver_poll_fd,
-                                          .close = receiver_close };
+const struct channel_ops receiver_ops = {
+    .recv_many = receiver_recv_many, .wake = receiver_wake, .stat = receiver_stat, .poll_fd = receiver_poll_fd, .close = receiver_close
+};

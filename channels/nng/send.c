@@ -285,7 +285,7 @@ static int nap_for_answer(struct sender *s, int64_t nap)
     uint32_t seen = atomic_load_explicit(&s->room, acquire); /* pairs with: acknowledge */
     s->sleepers++;
     pthread_mutex_unlock(&s->lock);
-    sender_poke(s);                                                                                    /* it shall listen for us */
+    sender_poke(s);                                                                             /* it shall listen for us */
     int slept = atomic_load_explicit(&s->woken, acquire) ? 0 : futex_wait(&s->room, seen, nap); /* pairs with: sender_wake */
     pthread_mutex_lock(&s->lock);
     s->sleepers--;
@@ -528,13 +528,11 @@ static void *sender_thread(void *arg)
     bool timed_out = false, listen = true;
     while (!atomic_load_explicit(&s->stop, acquire)) { /* pairs with: sender_close */
         /* before the look around: what is rung after it ends the sleep. ASLEEP asks the receiver to ring, too */
-        uint32_t seen =
-            listen ? atomic_fetch_or_explicit(bell, BELL_ASLEEP, seq_cst) | BELL_ASLEEP /* pairs with: the receiver's ring */
-                   : atomic_load_explicit(bell, seq_cst);                               /* pairs with: poke */
+        uint32_t seen = listen ? atomic_fetch_or_explicit(bell, BELL_ASLEEP, seq_cst) | BELL_ASLEEP /* pairs with: the receiver's ring */
+                               : atomic_load_explicit(bell, seq_cst);                               /* pairs with: poke */
         pthread_mutex_lock(&s->lock);
         int64_t nap = work(s, timed_out, &waited);
-        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers || s->awaited,
-             unanswered = s->hellos > 1;
+        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers || s->awaited, unanswered = s->hellos > 1;
         pthread_mutex_unlock(&s->lock);
         back_answers(s);
         int64_t look = look_after_links(s, unanswered);

@@ -19,8 +19,8 @@ struct message {
     struct in_flight block; /* MOVED */
     uint64_t payload;       /* MOVED, VIEWED: bytes, and the block's type */
     uint32_t type;
-    cue_block view;         /* VIEWED: its lease, until the receiver has its own */
-    struct wire_item item;  /* `bytes` is our copy */
+    cue_block view;        /* VIEWED: its lease, until the receiver has its own */
+    struct wire_item item; /* `bytes` is our copy */
 };
 
 struct sender {
@@ -30,10 +30,10 @@ struct sender {
     int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
     uint32_t depth;
     bool drop_new;
-    int send_fd;                     /* NNG's, to poll; never read */
+    int send_fd; /* NNG's, to poll; never read */
     struct link data, back;
-    nng_aio *back_aio; /* NULL: no back connection was opened */
-    uint32_t announced; /* the back connection that was told whose it is */
+    nng_aio *back_aio;               /* NULL: no back connection was opened */
+    uint32_t announced;              /* the back connection that was told whose it is */
     cue_block cell_block, cell_view; /* the second keeps it mapped whatever becomes of the pool */
     struct cell *cell;
     uint32_t cell_index;
@@ -42,11 +42,11 @@ struct sender {
     _Atomic uint32_t stop;
     pthread_mutex_t pipe_lock; /* for `ended`, which keeps NNG's callbacks from the cell */
     bool ended;
-    nng_msg *answers;          /* a packet of them; under pipe_lock */
-    uint64_t heard, heard_of;  /* the thread's: the last answer, and by which receiver */
-    bool hear;                 /* the thread's: to say so */
+    nng_msg *answers;                                   /* a packet of them; under pipe_lock */
+    uint64_t heard, heard_of;                           /* the thread's: the last answer, and by which receiver */
+    bool hear;                                          /* the thread's: to say so */
     _Atomic uint64_t back_word, back_max, back_session; /* as the cell's, from a far receiver; written by NNG's callback */
-    _Atomic uint32_t greet;               /* it goes, and waits to hear that we know; the same */
+    _Atomic uint32_t greet;                             /* it goes, and waits to hear that we know; the same */
     _Atomic int32_t peer_pid;
     _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
     _Atomic uint32_t woken;
@@ -70,14 +70,13 @@ struct sender {
     int64_t hello_due;       /* when to say hello again; 0: there is no need, or something was heard since */
     unsigned hellos;         /* since we were last welcome */
     bool welcome, far, was_far, armed;
-    int refused; /* tls: why there is no connection: NNG's error, 0: not known */
+    int refused;    /* tls: why there is no connection: NNG's error, 0: not known */
     nng_msg *stuck; /* a packet that NNG had no room for */
     char scratch[SCRATCH];
     struct {
         uint64_t batches, resent, returned, dropped, refused, bytes, copied, peak;
     } count;
 };
-
 
 static inline struct message *message_at(struct sender *s, uint64_t number)
 {

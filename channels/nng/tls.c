@@ -31,7 +31,10 @@ static int read_pem(const char *url, const char *what, const char *path, char **
 {
     FILE *file = fopen(path, "re");
     if (!file)
-        return trail(errno == ENOENT ? CUE_ENOENT : errno == EACCES ? CUE_EPERM : CUE_ESYS, "%s: %s=%s: %s", url, what, path, strerror(errno));
+        return trail(errno == ENOENT   ? CUE_ENOENT
+                     : errno == EACCES ? CUE_EPERM
+                                       : CUE_ESYS,
+                     "%s: %s=%s: %s", url, what, path, strerror(errno));
     char *text = calloc(1, PEM_MAX + 1);
     size_t size = text ? fread(text, 1, PEM_MAX, file) : 0;
     fclose(file);

@@ -10,8 +10,9 @@ enum { FIELDS_HEAD = 5, FIELDS_MOVED = 3, FIELDS_VIEWED = 5, FIELDS_CARRIED = 4,
 /* All that a head of this kind has; 0: no such kind. */
 static uint32_t head_fields(uint32_t kind)
 {
-    static const uint8_t more[] = { [WIRE_HELLO] = 5, [WIRE_BATCH] = 1, [WIRE_BACK] = 1,   [WIRE_ACK] = 3,
-                                    [WIRE_CHUNK] = 3, [WIRE_ANSWER] = 2, [WIRE_HEARD] = 1 };
+    static const uint8_t more[] = {
+        [WIRE_HELLO] = 5, [WIRE_BATCH] = 1, [WIRE_BACK] = 1, [WIRE_ACK] = 3, [WIRE_CHUNK] = 3, [WIRE_ANSWER] = 2, [WIRE_HEARD] = 1
+    };
     return kind >= WIRE_HELLO && kind <= WIRE_HEARD ? FIELDS_HEAD + more[kind] : 0;
 }
 
@@ -77,14 +78,14 @@ bool wire_read_head(struct cursor *from, struct wire_head *out)
     case WIRE_BACK:
         return cursor_uint(from, &out->max);
     case WIRE_ACK:
-        return cursor_uint32(from, &out->bye) && out->bye <= WIRE_RESTART && cursor_uint(from, &out->max) && cursor_uint(from, &out->session);
+        return cursor_uint32(from, &out->bye) && out->bye <= WIRE_RESTART && cursor_uint(from, &out->max) &&
+               cursor_uint(from, &out->session);
     case WIRE_ANSWER:
         return cursor_uint(from, &out->session) && cursor_uint32(from, &out->count) && out->count <= cursor_left(from);
     case WIRE_HEARD:
         return cursor_uint(from, &out->session);
     case WIRE_CHUNK:
-        return cursor_uint(from, &out->total) && cursor_uint(from, &out->offset) &&
-               cursor_bin(from, &out->payload, &out->payload_bytes);
+        return cursor_uint(from, &out->total) && cursor_uint(from, &out->offset) && cursor_bin(from, &out->payload, &out->payload_bytes);
     }
     return false;
 }

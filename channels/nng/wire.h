@@ -38,10 +38,10 @@ enum {
 
 struct wire_head {
     enum wire_kind kind;
-    uint64_t channel;      /* random, of the sending channel */
-    uint32_t incarnation;  /* of its connection */
-    uint64_t number;       /* of the first message; CHUNK: of its message; ACK: of the last one taken; ANSWER: of the first; HEARD: of the last */
-    uint32_t count;        /* BATCH, ANSWER: items */
+    uint64_t channel;     /* random, of the sending channel */
+    uint32_t incarnation; /* of its connection */
+    uint64_t number; /* of the first message; CHUNK: of its message; ACK: of the last one taken; ANSWER: of the first; HEARD: of the last */
+    uint32_t count;  /* BATCH, ANSWER: items */
     uint32_t party, epoch; /* HELLO: the sender in its pool */
     uint32_t cell;         /* HELLO: record of the cell, and its generation */
     uint64_t cell_generation;

@@ -176,8 +176,8 @@ static struct {
     } worker[WC_WORKERS];
     pid_t report;
     char dir[128], ids[128]; /* of the socket; its URL */
-    cue_msg acks;    /* the report's last message, as long as not all of its numbers were given out */
-    size_t acks_out; /* how many were */
+    cue_msg acks;            /* the report's last message, as long as not all of its numbers were given out */
+    size_t acks_out;         /* how many were */
     cue_block room;
     struct wc_file *private_room; /* where files are sent as bytes */
     uint64_t private_bytes;

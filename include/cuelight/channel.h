@@ -26,27 +26,28 @@
  *   the sender drops, so `depth` holds also while nobody receives.
  *
  * STREAMS. With ?kind=stream one channel sends and one receives, each by one thread at a time (CUE_EBUSY). An end is free when its
- *   channel is closed or its process dead; who opens it next goes on where it was. Messages of up to 64 bytes, without block and `from`, travel in
- *   the ring itself and need no room in the pool; the ring takes 128 bytes for each message of `depth`, 8 with full=drop-old.
+ *   channel is closed or its process dead; who opens it next goes on where it was. Messages of up to 64 bytes, without block and `from`,
+ *   travel in the ring itself and need no room in the pool; the ring takes 128 bytes for each message of `depth`, 8 with full=drop-old.
  *
  * TOPICS. With ?kind=topic each message goes to all who subscribe at that moment, that is, who have the topic open to receive (at most
  *   127 channels); any number may publish. Nothing is copied for it: subscribers get views of one payload, which is freed with the last of
  *   them. A publisher moves only blocks that it owns (a view is CUE_ENOTOWNER); the block that comes along may be kept by cue_move(), is
  *   not to be written to, and cannot be sent on (cue_block_copy makes one that can). `depth` and `full` are each subscriber's own, and
- *   without them those of the topic. CUE_FAIL: publishers wait for this subscriber, then fail, having reached nobody; publishers that see the
- *   last free place at the same time all use it. CUE_DROP_NEW, CUE_DROP_OLD: exact; what this subscriber did not get is counted in its
- *   `gaps` and `dropped`. `bytes` does not bind a topic. With `history=N`, asked for by whoever opens it first, it keeps the last N messages, also
- *   when nobody has it open, as long as its pool lives; a subscriber that says history=N begins with the last N of them. The messages of one
- *   publisher arrive in order; those of several may arrive differently at different subscribers. A publisher that is killed may have reached
- *   some subscribers with its last message, which it was not told had been sent. A slow, stopped or dead subscriber holds up nobody longer than
- *   its `full` asks.
+ *   without them those of the topic. CUE_FAIL: publishers wait for this subscriber, then fail, having reached nobody; publishers that see
+ *   the last free place at the same time all use it. CUE_DROP_NEW, CUE_DROP_OLD: exact; what this subscriber did not get is counted in its
+ *   `gaps` and `dropped`. `bytes` does not bind a topic. With `history=N`, asked for by whoever opens it first, it keeps the last N
+ *   messages, also when nobody has it open, as long as its pool lives; a subscriber that says history=N begins with the last N of them. The
+ *   messages of one publisher arrive in order; those of several may arrive differently at different subscribers. A publisher that is killed
+ *   may have reached some subscribers with its last message, which it was not told had been sent. A slow, stopped or dead subscriber holds
+ *   up nobody longer than its `full` asks.
  *   @blocks and @parties are read from a log of the last 512 events that all channels of a pool share: whoever falls further behind has
- *   missed some. There `key` counts those missed right before this message, `tag` numbers the events. Nobody pays for the log while nobody reads it.
+ *   missed some. There `key` counts those missed right before this message, `tag` numbers the events. Nobody pays for the log while
+ *   nobody reads it.
  *
- * GAPS. Where nothing is dropped nothing is missing: an shm lane with full=fail (the default) has no gaps by construction, since a message is
- *   sent by taking the next place in it, and places are taken in order; only what a killed receiver had in hand may lack, and `redeliver`
- *   gives that out again. With drop-old and drop-new a receiver sees what it missed: `gap` of a message says how many were dropped before it
- *   since the last one (with drop-new: as far as noticed when it is handed out), cue_channel_stat's `gaps` how many in all: of the lane,
+ * GAPS. Where nothing is dropped nothing is missing: an shm lane with full=fail (the default) has no gaps by construction, since a message
+ *   is sent by taking the next place in it, and places are taken in order; only what a killed receiver had in hand may lack, and
+ *   `redeliver` gives that out again. With drop-old and drop-new a receiver sees what it missed: `gap` of a message says how many were dropped before
+ *   it since the last one (with drop-new: as far as noticed when it is handed out), cue_channel_stat's `gaps` how many in all: of the lane,
  *   of a topic for this subscriber, of a socket in the numbers of its senders. The receivers of a queue share what is sent, so there only
  *   the lane's number makes sense.
  *
@@ -103,10 +104,10 @@ enum { CUE_DRAIN = 1, CUE_DISCARD = 2 };                                /* how t
 enum {
     CUE_TYPE_SYSTEM = 0x7fff0000,
     CUE_DOWN = 0x7fff0001,
-    CUE_BLOCK_UP = 0x7fff0003,  /* @blocks: published; the payload is a cue_block_info (capacity and leases are 0) */
+    CUE_BLOCK_UP = 0x7fff0003,   /* @blocks: published; the payload is a cue_block_info (capacity and leases are 0) */
     CUE_BLOCK_GONE = 0x7fff0004, /* @blocks: one that was published was freed, or went with its owner; the same payload */
-    CUE_PARTY_UP = 0x7fff0007,  /* @parties: joined; a cue_party_info: party, pid, uid, gid, since_ns, label */
-    CUE_PARTY_DOWN = 0x7fff0008 /* @parties: left, or died (`dead` is 1) and was cleaned up after; the same payload */
+    CUE_PARTY_UP = 0x7fff0007,   /* @parties: joined; a cue_party_info: party, pid, uid, gid, since_ns, label */
+    CUE_PARTY_DOWN = 0x7fff0008  /* @parties: left, or died (`dead` is 1) and was cleaned up after; the same payload */
 };
 
 /* Who is at the other end of a socket. */
@@ -122,21 +123,21 @@ typedef struct cue_peer {
 } cue_peer;
 
 typedef struct cue_channel_opts {
-    uint32_t kind;     /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
-    uint32_t full;     /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD; URL: fail drop-new drop-old */
-    uint32_t depth;    /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
-    uint32_t type;     /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
-    uint32_t role;     /* sockets: 1 listen, 2 dial; 0: receivers listen */
+    uint32_t kind;      /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
+    uint32_t full;      /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD; URL: fail drop-new drop-old */
+    uint32_t depth;     /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
+    uint32_t type;      /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
+    uint32_t role;      /* sockets: 1 listen, 2 dial; 0: receivers listen */
     uint32_t redeliver; /* queues: so often a message goes to another receiver when one dies before it has released it */
-    uint32_t history;  /* topics: the last messages, for subscribers that come late */
-    uint32_t spare0;   /* zero */
-    const char *dead;  /* queues with redeliver: the lane of the same pool where what nobody survived goes; NULL: it is freed */
-    uint64_t bytes;    /* payload that may wait, in messages of 4 KiB and more; about. 0: a quarter of the pool */
-    uint64_t max;      /* the largest message, CUE_ETOOBIG above it; 0: any on shm://, 64 MiB on sockets */
-    cue_time spin;     /* before sleeping; 0: 20 us ($CUE_SPIN), none where the process may use one CPU only; < 0: never */
-    cue_time flush;    /* sockets: the most that a batch waits for more; 0: 50 us, < 0: none */
-    cue_time linger;   /* sockets: what close waits for what is not sent yet; 0: 1 s, < 0: none */
-    cue_pool *pool;    /* shm:///NAME: the pool. Sockets: where received bytes go and sent blocks are; NULL: $CUE_POOL, else "cue" */
+    uint32_t history;   /* topics: the last messages, for subscribers that come late */
+    uint32_t spare0;    /* zero */
+    const char *dead;   /* queues with redeliver: the lane of the same pool where what nobody survived goes; NULL: it is freed */
+    uint64_t bytes;     /* payload that may wait, in messages of 4 KiB and more; about. 0: a quarter of the pool */
+    uint64_t max;       /* the largest message, CUE_ETOOBIG above it; 0: any on shm://, 64 MiB on sockets */
+    cue_time spin;      /* before sleeping; 0: 20 us ($CUE_SPIN), none where the process may use one CPU only; < 0: never */
+    cue_time flush;     /* sockets: the most that a batch waits for more; 0: 50 us, < 0: none */
+    cue_time linger;    /* sockets: what close waits for what is not sent yet; 0: 1 s, < 0: none */
+    cue_pool *pool;     /* shm:///NAME: the pool. Sockets: where received bytes go and sent blocks are; NULL: $CUE_POOL, else "cue" */
     const char *ca, *cert, *key; /* tls+tcp, both ends, all three: files of PEM: who is trusted; our certificate; its key */
     const char *server;          /* tls+tcp, senders: the name in the receiver's certificate; NULL: the URL's host */
     const char *users;           /* ipc: whose processes may be the other end: "1000,1001", "any"; NULL: our own user's */
@@ -157,11 +158,11 @@ typedef struct cue_msg {
     cue_ref from;     /* whom an answer goes to */
     const void *data; /* sending: bytes to be copied. Received: those, or else the block's; aligned to 16 */
     size_t size;
-    cue_block *move;  /* sending: goes along, and is empty after success; untouched on failure. Received: NULL */
-    cue_block block;  /* received: what came along, or empty. cue_move() keeps it beyond cue_msg_release. Sending: ignored */
+    cue_block *move;      /* sending: goes along, and is empty after success; untouched on failure. Received: NULL */
+    cue_block block;      /* received: what came along, or empty. cue_move() keeps it beyond cue_msg_release. Sending: ignored */
     uint32_t redelivered; /* received, of a queue with `redeliver`: how many receivers have died with it in hand */
-    uint32_t gap; /* received: so many messages right before this one were dropped, see GAPS. On queues 0 */
-    uint64_t priv[4]; /* the library's; zero or ignored when sending */
+    uint32_t gap;         /* received: so many messages right before this one were dropped, see GAPS. On queues 0 */
+    uint64_t priv[4];     /* the library's; zero or ignored when sending */
 } cue_msg;
 
 /* A message of the bytes of a variable: cue_channel_send(ch, CUE_MSG(MY_TYPE, value), CUE_NOW) */
@@ -176,19 +177,19 @@ typedef struct cue_channel_info {
     uint32_t sleeping; /* 1: its receiver sleeps */
     int32_t receiver;  /* pid of its receiver, 0: none */
     uint32_t shut;     /* 1: by cue_channel_shut, nobody sends; of a subscriber: its subscription */
-    uint64_t queued; /* messages waiting now */
-    uint64_t peak;   /* the most that its receiver has found waiting */
+    uint64_t queued;   /* messages waiting now */
+    uint64_t peak;     /* the most that its receiver has found waiting */
     uint64_t sent, received;
-    uint64_t bytes;    /* payload of what was received … */
-    uint64_t copied;   /* … of which were copied on their way (sent as bytes) */
-    uint64_t dropped;  /* by CUE_DROP_NEW and CUE_DROP_OLD; on sockets also those whose block was gone or could not be used */
-    uint64_t refused;  /* sends that ended with CUE_EFULL */
-    uint64_t wakes;    /* wake-up calls made for a sleeping receiver */
-    uint64_t batches;  /* sockets: packets with messages that went out or came in */
-    uint64_t resent;   /* sockets: messages that were sent again on a new connection */
-    uint64_t returned; /* sockets: blocks that were taken back from a connection, and freed. Queues with redeliver: messages that a dead
+    uint64_t bytes;       /* payload of what was received … */
+    uint64_t copied;      /* … of which were copied on their way (sent as bytes) */
+    uint64_t dropped;     /* by CUE_DROP_NEW and CUE_DROP_OLD; on sockets also those whose block was gone or could not be used */
+    uint64_t refused;     /* sends that ended with CUE_EFULL */
+    uint64_t wakes;       /* wake-up calls made for a sleeping receiver */
+    uint64_t batches;     /* sockets: packets with messages that went out or came in */
+    uint64_t resent;      /* sockets: messages that were sent again on a new connection */
+    uint64_t returned;    /* sockets: blocks that were taken back from a connection, and freed. Queues with redeliver: messages that a dead
                           receiver had in hand and that wait to be given out again, or have been */
-    uint64_t gaps;     /* messages that were reported as sent and did not come, see GAPS */
+    uint64_t gaps;        /* messages that were reported as sent and did not come, see GAPS */
     uint64_t redelivered; /* queues: messages that were given out again … */
     uint64_t dead;        /* … and those that were given out so often that they went to the lane `dead`, or were freed */
     uint64_t late;        /* answers to questions (cue_channel_ask) that came when nobody waited any more: freed */
@@ -206,21 +207,23 @@ CUE_API CUE_CHECKED int cue_channel_open(const char *url, unsigned how, const cu
  * sent within `linger`. */
 CUE_API int cue_channel_close(cue_channel *ch);
 
-/* Ends what goes through a channel, before cue_channel_close, which alone leaves what is queued in an shm lane to the next receiver (and gives
- * a subscription's messages, and what a socket had not handed out, back).
+/* Ends what goes through a channel, before cue_channel_close, which alone leaves what is queued in an shm lane to the next receiver (and
+ * gives a subscription's messages, and what a socket had not handed out, back).
  *
  * A RECEIVER (opened with CUE_RECV) ends the lane for all its senders, those that wait for room, too: they get CUE_ECLOSED, until somebody
  *   opens it to receive again. Topics: publishers go on, but nothing more comes to this subscriber.
- *   CUE_DRAIN: cue_channel_recv gives out what is there and then says CUE_ECLOSED. So: shut with CUE_NOW, receive until CUE_ECLOSED, close. Waits
- *   until other threads, or the other receivers of a queue, have taken everything. 0: nothing waits any more; CUE_ETIMEDOUT: something does.
- *   CUE_DISCARD: what is there is freed, counted as `dropped`, or goes to the lane `dead` if the queue has one; whoever asked a question that is
- *   there gets CUE_ECLOSED. Returns how many. Another thread that waits in a receive comes out with CUE_ECLOSED first.
- *   A send under way meanwhile ends with CUE_ECLOSED or its message is among what is there; only a stream's sender may be a moment late:
- *   what it put in after the last look waits for who receives next, as all that is left when a receiver dies in here.
+ *   CUE_DRAIN: cue_channel_recv gives out what is there and then says CUE_ECLOSED. So: shut with CUE_NOW, receive until CUE_ECLOSED, close.
+ *   Waits until other threads, or the other receivers of a queue, have taken everything. 0: nothing waits any more; CUE_ETIMEDOUT:
+ *   something does.
+ *   CUE_DISCARD: what is there is freed, counted as `dropped`, or goes to the lane `dead` if the queue has one; whoever asked a question
+ *   that is there gets CUE_ECLOSED. Returns how many. Another thread that waits in a receive comes out with CUE_ECLOSED first. A send under
+ *   way meanwhile ends with CUE_ECLOSED or its message is among what is there; only a stream's sender may be a moment late: what it put in
+ *   after the last look waits for who receives next, as all that is left when a receiver dies in here.
  *   Sockets: CUE_ENOSYS. What was not handed out is sent to the next receiver; close sees to that.
  * A SENDER
- *   CUE_DRAIN: waits until what was sent before, through this channel or another one of the lane, has been taken by receivers (all subscribers of
- *   a topic; sockets: acknowledged). It ends nothing: one may go on sending. CUE_ETIMEDOUT: not yet, and nothing has changed.
+ *   CUE_DRAIN: waits until what was sent before, through this channel or another one of the lane, has been taken by receivers (all
+ *   subscribers of a topic; sockets: acknowledged). It ends nothing: one may go on sending. CUE_ETIMEDOUT: not yet, and nothing has
+ *   changed.
  *   CUE_DISCARD: sockets: close will not wait for what is not sent yet, whatever `linger` says. On shm:// CUE_EPERM: what was sent is the
  *   receiver's.
  * Waits as said in WAITING; a forked child may drain as it may send. CUE_EINVAL: no such `how`. @blocks, @parties: CUE_ENOSYS. */
@@ -231,8 +234,9 @@ CUE_API cue_pool *cue_channel_pool(cue_channel *ch);
 
 /* Sends one message; waits for room. On failure the caller still holds everything.
  * CUE_EFULL: no room within `wait`. CUE_ENOMEM: no room in the pool. CUE_ETYPE: not the lane's type, or a type of the library.
- * CUE_ECLOSED: a receiver has shut the lane. CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_ENOTOWNER: a block of another pool (see cue_block_copy), or one
- * that was sent or published through another handle; CUE_ESTALE: or freed. CUE_EDEAD: an actor's lane, and it has ended.
+ * CUE_ECLOSED: a receiver has shut the lane. CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_ENOTOWNER: a block of another
+ * pool (see cue_block_copy), or one that was sent or published through another handle; CUE_ESTALE: or freed. CUE_EDEAD: an actor's lane,
+ * and it has ended.
  * CUE_EINTR. */
 CUE_API CUE_CHECKED int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait);
 
@@ -268,8 +272,8 @@ CUE_API CUE_CHECKED int cue_channel_recv_any(cue_channel *const *channels, size_
  * CUE_ETIMEDOUT: no answer in time: one that comes later is freed, and counted as `late` where the request was received (here, if it
  * comes through a socket). CUE_ENOMEM: the answer came through a socket and finds no room in our pool.
  * CUE_EDEAD: who had received the request is dead, or left, without an answer. A request that nobody has received yet waits for
- * the next receiver as long as `wait` says. Through a socket also: nobody is connected for some tenths of a second. CUE_EINTR. CUE_ENOSYS: a kind of lane that has no answers. Otherwise as
- * cue_channel_send; CUE_EFULL also when the lane dropped the request. */
+ * the next receiver as long as `wait` says. Through a socket also: nobody is connected for some tenths of a second. CUE_EINTR. CUE_ENOSYS:
+ * a kind of lane that has no answers. Otherwise as cue_channel_send; CUE_EFULL also when the lane dropped the request. */
 CUE_API CUE_CHECKED int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_time wait, cue_msg *answer);
 
 /* Answers a request that was asked (cue_channel_ask, cue_call, cue_ask) or told by an actor: sends to whom it came from, with its
@@ -279,7 +283,8 @@ CUE_API CUE_CHECKED int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_t
  * from a pool that is not open here. CUE_ENOMEM, CUE_ETYPE, CUE_ENOTOWNER: as cue_channel_send.
  * A request that came through a socket from a pool that cannot be mapped here is answered through that socket: 0 means that the answer is
  * kept, as a copy, and sent until it has arrived; close waits for that as long as `linger` says. CUE_ETOOBIG: the asker's channel
- * takes no message as large. CUE_EFULL: too many bytes of answers wait, see option `bytes`. CUE_ECLOSED: the channel that received it is. */
+ * takes no message as large. CUE_EFULL: too many bytes of answers wait, see option `bytes`. CUE_ECLOSED: the channel that received it
+ * is. */
 CUE_API int cue_reply(const cue_msg *request, const cue_msg *answer);
 
 /* ==== waiting elsewhere ==== */

@@ -30,35 +30,35 @@ extern "C" {
 #endif
 
 /* X(name, code, text): the one table from which the enum, the names, the texts and Python's exceptions are made. */
-#define CUE_STATUS(X)                                                    \
-    X(EINVAL, -1, "an argument makes no sense")                          \
-    X(EMOVED, -2, "the handle is empty: moved, released or never filled") \
-    X(ESTALE, -3, "what was meant is gone")                              \
-    X(EGONE, -4, "the pool was destroyed")                               \
-    X(ECLOSED, -5, "the channel is closed and drained")                  \
-    X(EDEAD, -6, "the peer, actor or process is dead")                   \
-    X(EEMPTY, -7, "nothing to receive")                                  \
-    X(EFULL, -8, "the lane or mailbox is full")                          \
-    X(ETIMEDOUT, -9, "no answer in time")                                \
-    X(EINTR, -10, "woken by cue_channel_wake or a signal")               \
-    X(ENOENT, -11, "no such pool, block, name or actor")                 \
-    X(EEXIST, -12, "the name or (type, id) is taken")                    \
-    X(ENOMEM, -13, "no room now: pool, shared memory, heap")             \
-    X(ETOOBIG, -14, "larger than pool, lane or format can ever hold")    \
-    X(ELIMIT, -15, "a table is full: parties, lanes, names")             \
-    X(EPERM, -16, "not allowed: mode, credentials or read-only")         \
-    X(ENOTOWNER, -17, "only the owner may do that")                      \
-    X(EBUSY, -18, "someone else is receiving or using it")               \
-    X(ETYPE, -19, "not the declared type, size or kind")                 \
-    X(EREMOTE, -20, "on another machine, and no gateway runs")           \
-    X(EUNREACH, -21, "no connection to the peer or node")                \
-    X(EVERSION, -22, "made by an incompatible version")                  \
-    X(ECORRUPT, -23, "bytes make no sense: damaged or hostile")          \
-    X(EFORK, -24, "the handle belongs to the parent process")            \
-    X(ECONTEXT, -25, "an actor or callback may not wait here")           \
-    X(EFAILED, -26, "the behaviour failed")                              \
-    X(EKILLED, -27, "ended by a signal or by force")                     \
-    X(ENOSYS, -28, "not built in, or the kernel lacks it")               \
+#define CUE_STATUS(X)                                                                                                                      \
+    X(EINVAL, -1, "an argument makes no sense")                                                                                            \
+    X(EMOVED, -2, "the handle is empty: moved, released or never filled")                                                                  \
+    X(ESTALE, -3, "what was meant is gone")                                                                                                \
+    X(EGONE, -4, "the pool was destroyed")                                                                                                 \
+    X(ECLOSED, -5, "the channel is closed and drained")                                                                                    \
+    X(EDEAD, -6, "the peer, actor or process is dead")                                                                                     \
+    X(EEMPTY, -7, "nothing to receive")                                                                                                    \
+    X(EFULL, -8, "the lane or mailbox is full")                                                                                            \
+    X(ETIMEDOUT, -9, "no answer in time")                                                                                                  \
+    X(EINTR, -10, "woken by cue_channel_wake or a signal")                                                                                 \
+    X(ENOENT, -11, "no such pool, block, name or actor")                                                                                   \
+    X(EEXIST, -12, "the name or (type, id) is taken")                                                                                      \
+    X(ENOMEM, -13, "no room now: pool, shared memory, heap")                                                                               \
+    X(ETOOBIG, -14, "larger than pool, lane or format can ever hold")                                                                      \
+    X(ELIMIT, -15, "a table is full: parties, lanes, names")                                                                               \
+    X(EPERM, -16, "not allowed: mode, credentials or read-only")                                                                           \
+    X(ENOTOWNER, -17, "only the owner may do that")                                                                                        \
+    X(EBUSY, -18, "someone else is receiving or using it")                                                                                 \
+    X(ETYPE, -19, "not the declared type, size or kind")                                                                                   \
+    X(EREMOTE, -20, "on another machine, and no gateway runs")                                                                             \
+    X(EUNREACH, -21, "no connection to the peer or node")                                                                                  \
+    X(EVERSION, -22, "made by an incompatible version")                                                                                    \
+    X(ECORRUPT, -23, "bytes make no sense: damaged or hostile")                                                                            \
+    X(EFORK, -24, "the handle belongs to the parent process")                                                                              \
+    X(ECONTEXT, -25, "an actor or callback may not wait here")                                                                             \
+    X(EFAILED, -26, "the behaviour failed")                                                                                                \
+    X(EKILLED, -27, "ended by a signal or by force")                                                                                       \
+    X(ENOSYS, -28, "not built in, or the kernel lacks it")                                                                                 \
     X(ESYS, -29, "a system call failed, see the trail")
 
 /* Codes below -1000 are the application's own (an actor's exit reason, say). */
@@ -80,13 +80,13 @@ typedef struct cue_time {
 } cue_time;
 
 #ifdef __cplusplus
-#define CUE_NS(n) (cue_time{(int64_t)(n)})
+#define CUE_NS(n) (cue_time{ (int64_t)(n) })
 #else
-#define CUE_NS(n) ((cue_time){(int64_t)(n)})
+#define CUE_NS(n) ((cue_time){ (int64_t)(n) })
 #endif
-#define CUE_US(n) CUE_NS((n) * 1e3)
-#define CUE_MS(n) CUE_NS((n) * 1e6)
-#define CUE_SEC(n) CUE_NS((n) * 1e9)
+#define CUE_US(n) CUE_NS((n)*1e3)
+#define CUE_MS(n) CUE_NS((n)*1e6)
+#define CUE_SEC(n) CUE_NS((n)*1e9)
 #define CUE_NOW CUE_NS(0)             /* do not wait */
 #define CUE_FOREVER CUE_NS(INT64_MAX) /* wait until it is done */
 

@@ -55,8 +55,10 @@ typedef struct cue_pool_opts {
     const char *file;     /* back it with this file: stays until it is destroyed, also over a reboot (not over a power failure) */
     const char *label;    /* what tools call this party; NULL: the program's name */
     int32_t fd;           /* > 0: attach the pool behind this descriptor, which the caller keeps; the name may be NULL */
-    uint64_t max_allocations; /* of a new pool: blocks that may live at a time, exactly; lanes and messages not counted. 0: as many as fit */
-    uint64_t quota; /* bytes that a party may own, rounded as they are allocated: of a new pool for each party; else for this one, if it is less.
+    uint64_t
+        max_allocations; /* of a new pool: blocks that may live at a time, exactly; lanes and messages not counted. 0: as many as fit */
+    uint64_t
+        quota; /* bytes that a party may own, rounded as they are allocated: of a new pool for each party; else for this one, if it is less.
                        What was sent or published is owned no more; what is received counts, and is never refused. 0: no limit */
     uint64_t spare[4]; /* zero */
 } cue_pool_opts;
@@ -64,18 +66,18 @@ typedef struct cue_pool_opts {
 typedef struct cue_pool_info {
     const char *name; /* "" without one; valid while the pool is open */
     uint64_t uid;
-    uint64_t size;      /* room for blocks, bytes */
-    uint64_t used;      /* bytes in live blocks, rounded as they were allocated */
-    uint64_t peak;      /* the most shared memory the pool has ever taken, its own tables included, bytes */
-    uint64_t blocks;    /* live blocks, of which … */
-    uint64_t kept;      /* … belong to the pool (published), lanes not counted */
-    uint64_t in_flight; /* … are on their way through a lane */
+    uint64_t size;             /* room for blocks, bytes */
+    uint64_t used;             /* bytes in live blocks, rounded as they were allocated */
+    uint64_t peak;             /* the most shared memory the pool has ever taken, its own tables included, bytes */
+    uint64_t blocks;           /* live blocks, of which … */
+    uint64_t kept;             /* … belong to the pool (published), lanes not counted */
+    uint64_t in_flight;        /* … are on their way through a lane */
     uint64_t parties, waiters; /* attached; of which with a thread that waits for room */
-    uint64_t failed; /* allocations refused for want of room */
-    uint64_t reaped; /* dead parties cleaned up after */
-    uint64_t copied; /* payload bytes that this process copied for its callers: in messages sent as bytes, and in cue_block_copy */
-    uint64_t taken;  /* shared memory that it takes now, its own tables included, bytes */
-    uint64_t free;   /* bytes in whole granules of 4 KiB that no block and no slab of small blocks uses, … */
+    uint64_t failed;           /* allocations refused for want of room */
+    uint64_t reaped;           /* dead parties cleaned up after */
+    uint64_t copied;  /* payload bytes that this process copied for its callers: in messages sent as bytes, and in cue_block_copy */
+    uint64_t taken;   /* shared memory that it takes now, its own tables included, bytes */
+    uint64_t free;    /* bytes in whole granules of 4 KiB that no block and no slab of small blocks uses, … */
     uint64_t largest; /* … and the most of them in a row: 1 - largest / free is how fragmented the room is */
     uint64_t max_allocations, quota; /* as it was made, and what this party may own; 0: no limit */
     uint64_t spare[2];
@@ -83,14 +85,14 @@ typedef struct cue_pool_info {
 
 /* One party, as it is now. */
 typedef struct cue_party_info {
-    uint32_t party;  /* its number, from 1 on */
-    int32_t pid;     /* in its own pid namespace */
+    uint32_t party; /* its number, from 1 on */
+    int32_t pid;    /* in its own pid namespace */
     uint32_t uid, gid;
-    uint64_t blocks; /* that it owns, those included that it has sent and nobody has received yet … */
-    uint64_t bytes;  /* … and their bytes, rounded as they were allocated */
-    uint64_t leases; /* blocks that it looks at */
-    uint64_t quota;  /* what it may own, bytes; 0: no limit */
-    uint64_t failed; /* allocations that it was refused */
+    uint64_t blocks;   /* that it owns, those included that it has sent and nobody has received yet … */
+    uint64_t bytes;    /* … and their bytes, rounded as they were allocated */
+    uint64_t leases;   /* blocks that it looks at */
+    uint64_t quota;    /* what it may own, bytes; 0: no limit */
+    uint64_t failed;   /* allocations that it was refused */
     uint64_t since_ns; /* CLOCK_MONOTONIC when it came */
     uint32_t dead;     /* 1: and nobody has cleaned up after it yet */
     uint32_t reserved;
@@ -145,8 +147,8 @@ CUE_API int cue_pool_types(cue_pool *pool, cue_type_info *rows, size_t n);
  * CUE_EINVAL: no connected Unix socket. */
 CUE_API int cue_pool_hand(cue_pool *pool, int socket);
 
-/* Waits for a pool that comes through a Unix socket, and opens it. Of the options CUE_READ_ONLY, quota and label count, and `mode`: bits for
- * others allow it to come from another user. CUE_EEMPTY: none came in time. CUE_EPERM: another user is at the other end. CUE_ECLOSED.
+/* Waits for a pool that comes through a Unix socket, and opens it. Of the options CUE_READ_ONLY, quota and label count, and `mode`: bits
+ * for others allow it to come from another user. CUE_EEMPTY: none came in time. CUE_EPERM: another user is at the other end. CUE_ECLOSED.
  * CUE_ECORRUPT: what came is no pool, or another one than its sender said. */
 CUE_API CUE_CHECKED int cue_pool_take(int socket, const cue_pool_opts *opts, cue_time wait, cue_pool **out);
 
@@ -258,9 +260,9 @@ typedef struct cue_budget_opts {
 } cue_budget_opts;
 
 typedef struct cue_budget_want {
-    uint32_t subtype;        /* 0–255: the block's type is the budget's plus this */
-    cue_time wait;           /* for room: in the order of arrival, as cue_block_alloc */
-    int (*stop)(void *arg);  /* asked while it waits, at least every 100 ms, and after each signal: nonzero ends the wait; NULL */
+    uint32_t subtype;       /* 0–255: the block's type is the budget's plus this */
+    cue_time wait;          /* for room: in the order of arrival, as cue_block_alloc */
+    int (*stop)(void *arg); /* asked while it waits, at least every 100 ms, and after each signal: nonzero ends the wait; NULL */
     void *arg;
     uint64_t spare[2]; /* zero */
 } cue_budget_want;

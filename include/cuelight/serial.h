@@ -57,8 +57,8 @@ CUE_API CUE_CHECKED int cue_desc_decode(const void *bytes, size_t size, cue_desc
  * for as long as the view is held: whoever attaches often opens the pool first. `wait` is for bytes that come from
  * elsewhere; on one host nothing waits. Makes system calls only where it attaches the pool.
  * CUE_ESTALE: the block is gone. CUE_ENOENT: no such pool; one without a name must be handed over by its cue_pool_fd().
- * CUE_EREMOTE: made on another host. CUE_ETYPE: names a pool, or a block of another type. CUE_EPERM. CUE_ECORRUPT, also if it means bytes that the block
- * does not have. */
+ * CUE_EREMOTE: made on another host. CUE_ETYPE: names a pool, or a block of another type. CUE_EPERM. CUE_ECORRUPT, also if it means bytes
+ * that the block does not have. */
 CUE_API CUE_CHECKED int cue_block_attach(const void *bytes, size_t size, cue_time wait, cue_block *out);
 
 /* Opens the pool that the descriptor names (also the pool of a block); give it back with cue_pool_close.

@@ -96,7 +96,8 @@ static int storm_look(struct queue_storm *storm, const cue_msg *m, uint64_t *las
     return 0;
 }
 
-/* URL FILE HANDS SEED: receives up to HANDS at a time until it is killed. Now and then one shuts the queue; who finds it empty then begins anew. */
+/* URL FILE HANDS SEED: receives up to HANDS at a time until it is killed. Now and then one shuts the queue; who finds it empty then begins
+ * anew. */
 int role_queue_storm_receiver(int argc, char **argv)
 {
     struct queue_storm *storm;

@@ -12,8 +12,8 @@
  * is between two points touches only private memory: to be killed there is the same as to be killed at the point before.
  *
  * CUTTING. For each point in turn: a fresh pool, a fresh victim (no address randomization, so its instructions lie where they
- * lay), a breakpoint (a debug register) on the point's instruction; at the same occurrence of it one step more, then SIGKILL. With --stop it is
- * held there instead, goes on after the others have worked, and must come to its end.
+ * lay), a breakpoint (a debug register) on the point's instruction; at the same occurrence of it one step more, then SIGKILL. With --stop
+ * it is held there instead, goes on after the others have worked, and must come to its end.
  *
  * LOOKING. The driver, a party of the pool, works on in it at once; reaps; checks all invariants; asks the operation's `verify`;
  * then nothing may be left in the pool, and all of its memory must be there to be allocated. An operation that takes effect
@@ -519,8 +519,7 @@ static void open_beside(struct stage *stage)
 static void wedged(int sig)
 {
     (void)sig;
-    static const char text[] =
-        "    wedged: a point took far too long; it is the one after the last that was told\n0 passed, 1 failed\n";
+    static const char text[] = "    wedged: a point took far too long; it is the one after the last that was told\n0 passed, 1 failed\n";
     if (write(STDOUT_FILENO, text, sizeof text - 1) < 0)
         _exit(3);
     _exit(1);

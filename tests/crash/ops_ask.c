@@ -103,7 +103,8 @@ static int heard(struct stage *stage)
     cue_msg m;
     int answered = -1;
     for (unsigned i = 0; lane_end_take(&asker->end, &m) == 1; i++) {
-        bool right = m.tag == TAG && (m.status == CUE_EDEAD || (m.status == 0 && m.size == sizeof(uint64_t) && *(const uint64_t *)m.data == 8));
+        bool right =
+            m.tag == TAG && (m.status == CUE_EDEAD || (m.status == 0 && m.size == sizeof(uint64_t) && *(const uint64_t *)m.data == 8));
         if (!right || (i && m.status == 0))
             wrong("answer %u came with tag %llu, status %d and %zu bytes", i, (unsigned long long)m.tag, m.status, m.size);
         if (i == 0)

@@ -86,8 +86,8 @@ static int counts_right(struct stage *stage)
         cue_block_release(&stage->block[1]);
     uint64_t blocks = free_all(stage);
     if (info.blocks != blocks || info.used != 64 * blocks)
-        wrong("%llu blocks of 64 bytes live, the budget counts %llu and %llu bytes", (unsigned long long)blocks, (unsigned long long)info.blocks,
-              (unsigned long long)info.used);
+        wrong("%llu blocks of 64 bytes live, the budget counts %llu and %llu bytes", (unsigned long long)blocks,
+              (unsigned long long)info.blocks, (unsigned long long)info.used);
     MUST(cue_budget_stat(&stage->block[0], &info));
     if (info.used || info.blocks)
         wrong("all is freed, and the budget counts %llu bytes", (unsigned long long)info.used);
@@ -98,8 +98,26 @@ static int counts_right(struct stage *stage)
 }
 
 const struct op ops_budget[] = {
-    { .name = "budget_alloc", .size = POOL, .setup = make_budget, .prepare = find_budget, .act = take, .meanwhile = others_go_on, .verify = counts_right },
-    { .name = "budget_free", .size = POOL, .setup = make_and_take, .prepare = find_both, .act = give_back, .meanwhile = others_go_on, .verify = counts_right },
-    { .name = "budget_settle", .size = POOL, .setup = make_drift, .prepare = find_budget, .act = take, .meanwhile = others_go_on, .verify = counts_right },
+    { .name = "budget_alloc",
+      .size = POOL,
+      .setup = make_budget,
+      .prepare = find_budget,
+      .act = take,
+      .meanwhile = others_go_on,
+      .verify = counts_right },
+    { .name = "budget_free",
+      .size = POOL,
+      .setup = make_and_take,
+      .prepare = find_both,
+      .act = give_back,
+      .meanwhile = others_go_on,
+      .verify = counts_right },
+    { .name = "budget_settle",
+      .size = POOL,
+      .setup = make_drift,
+      .prepare = find_budget,
+      .act = take,
+      .meanwhile = others_go_on,
+      .verify = counts_right },
     { 0 },
 };

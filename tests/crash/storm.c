@@ -400,9 +400,10 @@ int storm(double seconds)
     uint64_t messages = atomic_load(&shared->messages), operations = atomic_load(&shared->operations);
     uint64_t reaped = atomic_load(&pool->header->reaped);
     good = good && storm_faults == 0 && kills && stops && messages && reaped && operations;
-    printf("%s storm of %.0f s: %u kills (%.0f an hour), %u stops, %llu messages, %llu other operations, %llu parties reaped, %u times taken stock\n",
-           good ? "ok  " : "FAIL", seconds, kills, kills * 3600.0 / seconds, stops, (unsigned long long)messages, (unsigned long long)operations,
-           (unsigned long long)reaped, rounds);
+    printf("%s storm of %.0f s: %u kills (%.0f an hour), %u stops, %llu messages, %llu other operations, %llu parties reaped, %u times "
+           "taken stock\n",
+           good ? "ok  " : "FAIL", seconds, kills, kills * 3600.0 / seconds, stops, (unsigned long long)messages,
+           (unsigned long long)operations, (unsigned long long)reaped, rounds);
     cue_pool_destroy(pool);
     return good ? 0 : 1;
 }

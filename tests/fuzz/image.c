@@ -89,9 +89,14 @@ static void take_image(cue_pool *pool)
     }
     const struct pool_header *h = pool->header;
     const uint64_t bounds[][2] = {
-        { 0, h->parties_at },        { h->parties_at, 4 * sizeof(struct party) }, { h->extents_at, h->directory_at - h->extents_at },
-        { h->directory_at, 8192 },   { h->places_at, 4096 },                      { h->meta_at, h->slab_records_at - h->meta_at },
-        { h->slab_records_at, SIZE }, { h->data_at, SIZE },
+        { 0, h->parties_at },
+        { h->parties_at, 4 * sizeof(struct party) },
+        { h->extents_at, h->directory_at - h->extents_at },
+        { h->directory_at, 8192 },
+        { h->places_at, 4096 },
+        { h->meta_at, h->slab_records_at - h->meta_at },
+        { h->slab_records_at, SIZE },
+        { h->data_at, SIZE },
     };
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
         image.region[i].at = bounds[i][0];
@@ -129,7 +134,8 @@ static int copy_image(const uint8_t *bytes, size_t size)
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
     must(fd >= 0 && ftruncate(fd, (off_t)image.size) == 0, "a memfd");
     for (unsigned i = 0; i < image.parts; i++)
-        must(pwrite(fd, image.bytes + image.part[i].at, image.part[i].size, (off_t)image.part[i].at) == (ssize_t)image.part[i].size, "a copy");
+        must(pwrite(fd, image.bytes + image.part[i].at, image.part[i].size, (off_t)image.part[i].at) == (ssize_t)image.part[i].size,
+             "a copy");
     char *base = mmap(NULL, image.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     must(base != MAP_FAILED, "a mapping");
     for (size_t at = 0, n = 0; at + CHANGE <= size && n < CHANGES; at += CHANGE, n++)
@@ -175,7 +181,9 @@ static void allocate_all(cue_pool *pool)
     cue_block b[60] = { 0 };
     for (unsigned i = 0; i < 60; i++) {
         size_t size = sizes[i % (sizeof sizes / sizeof *sizes)];
-        cue_block_opts opts = { .type = 50, .id = i % 3 == 0 ? i + 1 : 0, .flags = i % 5 == 0 ? CUE_ZERO : 0, .align = i % 7 == 0 ? 8192 : 0 };
+        cue_block_opts opts = {
+            .type = 50, .id = i % 3 == 0 ? i + 1 : 0, .flags = i % 5 == 0 ? CUE_ZERO : 0, .align = i % 7 == 0 ? 8192 : 0
+        };
         if (cue_block_alloc(pool, size, i % 2 ? NULL : &opts, &b[i]))
             continue;
         within(pool, &b[i], true);

@@ -54,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (!wire_read_head(&c, &head))
         return 0;
     must(!head.pool_bytes || (head.pool >= bytes && head.pool + head.pool_bytes <= bytes + size), "a pool outside the packet");
-    must(!head.payload_bytes || (head.payload >= bytes && head.payload + head.payload_bytes <= bytes + size), "a payload outside the packet");
+    must(!head.payload_bytes || (head.payload >= bytes && head.payload + head.payload_bytes <= bytes + size),
+         "a payload outside the packet");
     if (head.count < 1 << 16)
         head_again(&head);
     for (uint32_t i = 0; i < head.count && wire_read_item(&c, &item); i++) {

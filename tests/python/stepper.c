@@ -35,7 +35,7 @@ static void look(int number)
 
 void begin(const void *heap, void *log, size_t bytes)
 {
-    struct sigaction action = {.sa_handler = look, .sa_flags = SA_RESTART};
+    struct sigaction action = { .sa_handler = look, .sa_flags = SA_RESTART };
     memory = heap;
     log_ = log;
     room = bytes;

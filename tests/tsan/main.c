@@ -137,8 +137,13 @@ int main(int argc, char **argv)
             skipped++;
         else {
             failed++;
-            fprintf(stderr, "FAIL %s: %s %d\n", name, status < 0 ? "time-out" : WIFSIGNALED(status) ? "signal" : "exit",
-                    status < 0 ? 0 : WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            fprintf(stderr, "FAIL %s: %s %d\n", name,
+                    status < 0            ? "time-out"
+                    : WIFSIGNALED(status) ? "signal"
+                                          : "exit",
+                    status < 0            ? 0
+                    : WIFSIGNALED(status) ? WTERMSIG(status)
+                                          : WEXITSTATUS(status));
         }
     }
     FILE *out = report ? fopen(report, "w") : NULL;

@@ -15,8 +15,8 @@
 #define NEEDED(type) _Alignof(type)
 #endif
 
-static const char *const add_names[] = {"amount", "raise_on_overflow", NULL};
-static const char *const set_names[] = {"value", NULL};
+static const char *const add_names[] = { "amount", "raise_on_overflow", NULL };
+static const char *const set_names[] = { "value", NULL };
 
 /* amount and raise_on_overflow of add() */
 static inline int add_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names, PyObject **amount, int *raise)
@@ -26,7 +26,7 @@ static inline int add_arguments(PyObject *const *args, Py_ssize_t count, PyObjec
         *amount = args[0];
         return 0;
     }
-    PyObject *values[2] = {NULL, NULL};
+    PyObject *values[2] = { NULL, NULL };
     if (arguments("add", args, count, names, add_names, 1, values) < 0)
         return -1;
     *amount = values[0];
@@ -115,96 +115,97 @@ static inline int double_of(PyObject *number, double *value)
     return *value == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
-#define DOC_NEW(Name, what) \
-    PyDoc_STR(#Name "(mem, /, **ignored)\n--\n\nAn atomic " what " in 'mem', set to 0. Sequentially consistent.\n\n" \
-                    "Parameters\n----------\nmem : writable bytes-like\n    At least `size` bytes, kept for the object's life.\n\n" \
+#define DOC_NEW(Name, what)                                                                                                                \
+    PyDoc_STR(#Name "(mem, /, **ignored)\n--\n\nAn atomic " what " in 'mem', set to 0. Sequentially consistent.\n\n"                       \
+                    "Parameters\n----------\nmem : writable bytes-like\n    At least `size` bytes, kept for the object's life.\n\n"        \
                     "Raises\n------\nTypeError\n    `mem` is not writable memory.\nValueError\n    It is shorter than `size`.")
 #define DOC_GET PyDoc_STR("get($self)\n--\n\nThe current value.")
 #define DOC_SET PyDoc_STR("set($self, value)\n--\n\nSet the value. OverflowError if it is out of range; then nothing has changed.")
-#define DOC_ADD \
-    PyDoc_STR("add($self, amount, raise_on_overflow=True)\n--\n\nAdd 'amount' and return the value before. An addition that overflows wraps " \
-              "around\nand then, if 'raise_on_overflow', raises OverflowError; an amount out of range changes nothing.")
+#define DOC_ADD                                                                                                                            \
+    PyDoc_STR(                                                                                                                             \
+        "add($self, amount, raise_on_overflow=True)\n--\n\nAdd 'amount' and return the value before. An addition that overflows wraps "    \
+        "around\nand then, if 'raise_on_overflow', raises OverflowError; an amount out of range changes nothing.")
 
 /* get, set, attaching and the type itself; add() is written apart */
-#define ATOMIC(Name, ctype, what, convert, to_python) \
-    static PyObject *Name##_get(PyObject *self, PyObject *none) \
-    { \
-        (void)none; \
-        _Atomic ctype *word = buffer_memory(self); \
-        return word ? to_python(atomic_load(word)) : NULL; \
-    } \
-    static PyObject *Name##_set(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) \
-    { \
-        _Atomic ctype *word = buffer_memory(self); \
-        PyObject *number = word ? set_argument(args, count, names) : NULL; \
-        ctype value; \
-        if (!number || convert(number, &value) < 0) \
-            return NULL; \
-        atomic_store(word, value); \
-        Py_RETURN_NONE; \
-    } \
-    static PyObject *Name##_repr(PyObject *self) \
-    { \
-        _Atomic ctype *word = ((buffer *)self)->view.buf; \
-        PyObject *value = word ? to_python(atomic_load(word)) : Py_NewRef(Py_None); \
-        PyObject *text = value ? PyUnicode_FromFormat("<%s: %R>", Py_TYPE(self)->tp_name, value) : NULL; \
-        Py_XDECREF(value); \
-        return text; \
-    } \
-    static int Name##_init(PyObject *self, PyObject *args, PyObject *ignored) \
-    { \
-        (void)ignored; \
-        PyObject *mem = buffer_argument(Py_TYPE(self), args); \
-        if (!mem || buffer_attach((buffer *)self, mem, sizeof(ctype), NEEDED(ctype)) < 0) \
-            return -1; \
-        atomic_store((_Atomic ctype *)((buffer *)self)->view.buf, 0); \
-        return 0; \
-    } \
-    static PyObject *Name##_setstate(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) \
-    { \
-        PyObject *mem = buffer_mem_and_heap("_setstate", args, count, names); \
-        if (!mem || buffer_attach((buffer *)self, mem, sizeof(ctype), NEEDED(ctype)) < 0) \
-            return NULL; \
-        Py_RETURN_NONE; \
-    } \
-    static PyMethodDef Name##_methods[] = { \
-        {"get", Name##_get, METH_NOARGS, DOC_GET}, \
-        METHOD("set", Name##_set, DOC_SET), \
-        METHOD("add", Name##_add, DOC_ADD), \
-        METHOD("_setstate", Name##_setstate, SETSTATE_TEXT), \
-        {NULL, NULL, 0, NULL}, \
-    }; \
-    static PyTypeObject Name##_type = { \
-        PyVarObject_HEAD_INIT(NULL, 0).tp_name = "cuelight.primitives." #Name, \
-        .tp_doc = DOC_NEW(Name, what), \
-        .tp_basicsize = sizeof(buffer), \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, \
-        .tp_base = &buffer_type, \
-        .tp_init = Name##_init, \
-        .tp_repr = Name##_repr, \
-        .tp_methods = Name##_methods, \
+#define ATOMIC(Name, ctype, what, convert, to_python)                                                                                      \
+    static PyObject *Name##_get(PyObject *self, PyObject *none)                                                                            \
+    {                                                                                                                                      \
+        (void)none;                                                                                                                        \
+        _Atomic ctype *word = buffer_memory(self);                                                                                         \
+        return word ? to_python(atomic_load(word)) : NULL;                                                                                 \
+    }                                                                                                                                      \
+    static PyObject *Name##_set(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)                                  \
+    {                                                                                                                                      \
+        _Atomic ctype *word = buffer_memory(self);                                                                                         \
+        PyObject *number = word ? set_argument(args, count, names) : NULL;                                                                 \
+        ctype value;                                                                                                                       \
+        if (!number || convert(number, &value) < 0)                                                                                        \
+            return NULL;                                                                                                                   \
+        atomic_store(word, value);                                                                                                         \
+        Py_RETURN_NONE;                                                                                                                    \
+    }                                                                                                                                      \
+    static PyObject *Name##_repr(PyObject *self)                                                                                           \
+    {                                                                                                                                      \
+        _Atomic ctype *word = ((buffer *)self)->view.buf;                                                                                  \
+        PyObject *value = word ? to_python(atomic_load(word)) : Py_NewRef(Py_None);                                                        \
+        PyObject *text = value ? PyUnicode_FromFormat("<%s: %R>", Py_TYPE(self)->tp_name, value) : NULL;                                   \
+        Py_XDECREF(value);                                                                                                                 \
+        return text;                                                                                                                       \
+    }                                                                                                                                      \
+    static int Name##_init(PyObject *self, PyObject *args, PyObject *ignored)                                                              \
+    {                                                                                                                                      \
+        (void)ignored;                                                                                                                     \
+        PyObject *mem = buffer_argument(Py_TYPE(self), args);                                                                              \
+        if (!mem || buffer_attach((buffer *)self, mem, sizeof(ctype), NEEDED(ctype)) < 0)                                                  \
+            return -1;                                                                                                                     \
+        atomic_store((_Atomic ctype *)((buffer *)self)->view.buf, 0);                                                                      \
+        return 0;                                                                                                                          \
+    }                                                                                                                                      \
+    static PyObject *Name##_setstate(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)                             \
+    {                                                                                                                                      \
+        PyObject *mem = buffer_mem_and_heap("_setstate", args, count, names);                                                              \
+        if (!mem || buffer_attach((buffer *)self, mem, sizeof(ctype), NEEDED(ctype)) < 0)                                                  \
+            return NULL;                                                                                                                   \
+        Py_RETURN_NONE;                                                                                                                    \
+    }                                                                                                                                      \
+    static PyMethodDef Name##_methods[] = {                                                                                                \
+        { "get", Name##_get, METH_NOARGS, DOC_GET },                                                                                       \
+        METHOD("set", Name##_set, DOC_SET),                                                                                                \
+        METHOD("add", Name##_add, DOC_ADD),                                                                                                \
+        METHOD("_setstate", Name##_setstate, SETSTATE_TEXT),                                                                               \
+        { NULL, NULL, 0, NULL },                                                                                                           \
+    };                                                                                                                                     \
+    static PyTypeObject Name##_type = {                                                                                                    \
+        PyVarObject_HEAD_INIT(NULL, 0).tp_name = "cuelight.primitives." #Name,                                                             \
+        .tp_doc = DOC_NEW(Name, what),                                                                                                     \
+        .tp_basicsize = sizeof(buffer),                                                                                                    \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,                                                                              \
+        .tp_base = &buffer_type,                                                                                                           \
+        .tp_init = Name##_init,                                                                                                            \
+        .tp_repr = Name##_repr,                                                                                                            \
+        .tp_methods = Name##_methods,                                                                                                      \
     };
 
 /* add() of a whole number: one instruction, which wraps. */
-#define ADD(Name, ctype, name, convert, to_python) \
-    static PyObject *Name##_add(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) \
-    { \
-        _Atomic ctype *word = buffer_memory(self); \
-        PyObject *number; \
-        int raise; \
-        ctype amount, after; \
-        if (!word || add_arguments(args, count, names, &number, &raise) < 0 || convert(number, &amount) < 0) \
-            return NULL; \
-        ctype before = atomic_fetch_add(word, amount); \
-        PyObject *result = to_python(before); \
-        if (raise && result && __builtin_add_overflow(before, amount, &after)) { \
-            PyObject *added = to_python(amount); \
-            if (added) \
-                PyErr_Format(PyExc_OverflowError, "%S + %S too large to fit in " name, added, result); \
-            Py_XDECREF(added); \
-            Py_CLEAR(result); \
-        } \
-        return result; \
+#define ADD(Name, ctype, name, convert, to_python)                                                                                         \
+    static PyObject *Name##_add(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)                                  \
+    {                                                                                                                                      \
+        _Atomic ctype *word = buffer_memory(self);                                                                                         \
+        PyObject *number;                                                                                                                  \
+        int raise;                                                                                                                         \
+        ctype amount, after;                                                                                                               \
+        if (!word || add_arguments(args, count, names, &number, &raise) < 0 || convert(number, &amount) < 0)                               \
+            return NULL;                                                                                                                   \
+        ctype before = atomic_fetch_add(word, amount);                                                                                     \
+        PyObject *result = to_python(before);                                                                                              \
+        if (raise && result && __builtin_add_overflow(before, amount, &after)) {                                                           \
+            PyObject *added = to_python(amount);                                                                                           \
+            if (added)                                                                                                                     \
+                PyErr_Format(PyExc_OverflowError, "%S + %S too large to fit in " name, added, result);                                     \
+            Py_XDECREF(added);                                                                                                             \
+            Py_CLEAR(result);                                                                                                              \
+        }                                                                                                                                  \
+        return result;                                                                                                                     \
     }
 
 static PyObject *AtomicDouble_add(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)

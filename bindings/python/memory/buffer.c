@@ -54,7 +54,8 @@ int arguments(const char *function, PyObject *const *args, Py_ssize_t count, PyO
         while (i < known && PyUnicode_CompareWithASCIIString(name, names[i]))
             i++;
         if (i == known || given & 1u << i) {
-            PyErr_Format(PyExc_TypeError, i == known ? "%s() got an unexpected keyword argument '%U'" : "%s() got multiple values for argument '%U'",
+            PyErr_Format(PyExc_TypeError,
+                         i == known ? "%s() got an unexpected keyword argument '%U'" : "%s() got multiple values for argument '%U'",
                          function, name);
             return -1;
         }
@@ -72,8 +73,8 @@ int arguments(const char *function, PyObject *const *args, Py_ssize_t count, PyO
 
 PyObject *buffer_mem_and_heap(const char *function, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    static const char *const known[] = {"mem", "heap", NULL};
-    PyObject *values[2] = {NULL, NULL};
+    static const char *const known[] = { "mem", "heap", NULL };
+    PyObject *values[2] = { NULL, NULL };
     return arguments(function, args, count, names, known, 1, values) < 0 ? NULL : values[0];
 }
 
@@ -137,8 +138,9 @@ static PyObject *buffer_mem(PyObject *self, void *closure)
     return PyMemoryView_Check(owner) ? Py_NewRef(owner) : PyMemoryView_FromObject(owner);
 }
 
-static PyMethodDef buffer_methods[] = {METHOD("_setstate", buffer_setstate, SETSTATE_TEXT), {NULL, NULL, 0, NULL}};
-static PyGetSetDef buffer_attributes[] = {{"_mem", buffer_mem, NULL, "The memory, as a memoryview.", NULL}, {NULL, NULL, NULL, NULL, NULL}};
+static PyMethodDef buffer_methods[] = { METHOD("_setstate", buffer_setstate, SETSTATE_TEXT), { NULL, NULL, 0, NULL } };
+static PyGetSetDef buffer_attributes[] = { { "_mem", buffer_mem, NULL, "The memory, as a memoryview.", NULL },
+                                           { NULL, NULL, NULL, NULL, NULL } };
 
 PyTypeObject buffer_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "cuelight.primitives.Buffer",

@@ -21,8 +21,8 @@
 
 /* From byte 40 of a heap on, behind the lock. */
 struct heap_header {
-    uint64_t base;    /* where the next block may begin; moved by compare-and-swap, by everybody */
-    uint8_t uid[16];  /* random; tells this heap from others. Never changes */
+    uint64_t base;   /* where the next block may begin; moved by compare-and-swap, by everybody */
+    uint8_t uid[16]; /* random; tells this heap from others. Never changes */
 };
 _Static_assert(sizeof(struct heap_header) == 24, "lock, base and uid fill 64 bytes");
 enum { HEAP_FIRST = 64 };
@@ -42,17 +42,17 @@ enum { HEAP_FIRST = 64 };
  * nothing back. A fresh one is noted as `other` of the old space before it is used, so that it is not lost with its maker: only the
  * very first space of a container may be. */
 struct space_header {
-    uint64_t magic;      /* SPACE_DICT or SPACE_LIST */
-    uint64_t size;       /* of the space, bytes */
-    uint64_t other;      /* offset in the heap of the space to use next, 0: none */
+    uint64_t magic; /* SPACE_DICT or SPACE_LIST */
+    uint64_t size;  /* of the space, bytes */
+    uint64_t other; /* offset in the heap of the space to use next, 0: none */
     uint64_t other_size;
-    uint64_t counts;     /* dict: entries in use | live ones << 32; list: items | which array << 63 */
-    uint64_t top;        /* offset of the first free byte for records */
-    uint64_t intent;     /* dict: number of the entry that is being removed, plus 1 */
-    uint64_t slots;      /* dict: of the index, a power of two */
-    uint64_t entries;    /* how many there is room for */
-    uint64_t filled;     /* dict: slots that are not 0, at most */
-    uint64_t strange;    /* dict: not 0: there are keys whose hash is good in one process only; all of them have hash 0 */
+    uint64_t counts;  /* dict: entries in use | live ones << 32; list: items | which array << 63 */
+    uint64_t top;     /* offset of the first free byte for records */
+    uint64_t intent;  /* dict: number of the entry that is being removed, plus 1 */
+    uint64_t slots;   /* dict: of the index, a power of two */
+    uint64_t entries; /* how many there is room for */
+    uint64_t filled;  /* dict: slots that are not 0, at most */
+    uint64_t strange; /* dict: not 0: there are keys whose hash is good in one process only; all of them have hash 0 */
 };
 _Static_assert(sizeof(struct space_header) == 88, "");
 struct dict_entry {

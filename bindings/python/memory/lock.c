@@ -114,13 +114,10 @@ static int wait_until(lock *self, pthread_mutex_t *mutex, int64_t end)
         bool last = end <= until;
         if (last)
             until = end;
-        struct timespec at = {until / 1000000000, until % 1000000000};
+        struct timespec at = { until / 1000000000, until % 1000000000 };
         int error;
-        Py_BEGIN_ALLOW_THREADS
-        error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &at);
-        Py_END_ALLOW_THREADS
-        if (error != ETIMEDOUT)
-            return settle(self, mutex, error);
+        Py_BEGIN_ALLOW_THREADS error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &at);
+        Py_END_ALLOW_THREADS if (error != ETIMEDOUT) return settle(self, mutex, error);
         if (PyErr_CheckSignals() < 0)
             return EINTR;
         if (last)
@@ -176,10 +173,10 @@ static int timeout_of(PyObject *seconds, int64_t *timeout)
 
 static PyObject *lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    static const char *const known[] = {"block", "timeout", NULL};
+    static const char *const known[] = { "block", "timeout", NULL };
     if (count == 0 && !names)
         return answer(take(self, INT64_MAX));
-    PyObject *values[2] = {NULL, NULL};
+    PyObject *values[2] = { NULL, NULL };
     if (arguments("acquire", args, count, names, known, 0, values) < 0)
         return NULL;
     int block = values[0] ? PyObject_IsTrue(values[0]) : 1;
@@ -268,25 +265,28 @@ static PyObject *lock_setstate(PyObject *self, PyObject *const *args, Py_ssize_t
 }
 
 static PyMethodDef lock_methods[] = {
-    METHOD("acquire", lock_acquire,
-           PyDoc_STR("acquire($self, block=True, timeout=None)\n--\n\nTake the lock; True if it was taken.\n\n"
-                     "Parameters\n----------\nblock : bool\n    False: do not wait; 'timeout' is ignored.\n"
-                     "timeout : float or None\n    Seconds to wait at most, None for ever. Negative is 0.\n\n"
-                     "Raises\n------\nOSError\n    EDEADLK: this thread holds it. EOWNERDEAD: its holder died; told once, the lock is free then.")),
-    {"release", lock_release, METH_NOARGS,
-     PyDoc_STR("release($self)\n--\n\nGive the lock back. PermissionError if this thread does not hold it.")},
-    {"__enter__", lock_enter, METH_NOARGS, PyDoc_STR("__enter__($self)\n--\n\nacquire()")},
-    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, PyDoc_STR("__exit__($self, /, *args)\n--\n\nrelease()")},
+    METHOD(
+        "acquire", lock_acquire,
+        PyDoc_STR(
+            "acquire($self, block=True, timeout=None)\n--\n\nTake the lock; True if it was taken.\n\n"
+            "Parameters\n----------\nblock : bool\n    False: do not wait; 'timeout' is ignored.\n"
+            "timeout : float or None\n    Seconds to wait at most, None for ever. Negative is 0.\n\n"
+            "Raises\n------\nOSError\n    EDEADLK: this thread holds it. EOWNERDEAD: its holder died; told once, the lock is free then.")),
+    { "release", lock_release, METH_NOARGS,
+      PyDoc_STR("release($self)\n--\n\nGive the lock back. PermissionError if this thread does not hold it.") },
+    { "__enter__", lock_enter, METH_NOARGS, PyDoc_STR("__enter__($self)\n--\n\nacquire()") },
+    { "__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, PyDoc_STR("__exit__($self, /, *args)\n--\n\nrelease()") },
     METHOD("_setstate", lock_setstate, SETSTATE_TEXT),
-    {NULL, NULL, 0, NULL},
+    { NULL, NULL, 0, NULL },
 };
 
 static PyTypeObject lock_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "cuelight.primitives.Lock",
-    .tp_doc = PyDoc_STR("Lock(mem, /, **ignored)\n--\n\nA lock between processes in 'mem', which is initialised as free. The owner is the thread; the lock "
-                        "is not\nreentrant, survives the death of its holder, and is a context manager.\n\n"
-                        "Parameters\n----------\nmem : writable bytes-like\n    At least 40 bytes at a multiple of 4, kept for the object's life.\n\n"
-                        "Raises\n------\nTypeError\n    `mem` is not writable memory.\nValueError\n    It is too short or lies at an odd address."),
+    .tp_doc = PyDoc_STR(
+        "Lock(mem, /, **ignored)\n--\n\nA lock between processes in 'mem', which is initialised as free. The owner is the thread; the lock "
+        "is not\nreentrant, survives the death of its holder, and is a context manager.\n\n"
+        "Parameters\n----------\nmem : writable bytes-like\n    At least 40 bytes at a multiple of 4, kept for the object's life.\n\n"
+        "Raises\n------\nTypeError\n    `mem` is not writable memory.\nValueError\n    It is too short or lies at an odd address."),
     .tp_basicsize = sizeof(lock),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_base = &buffer_type,

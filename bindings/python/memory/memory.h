@@ -12,8 +12,7 @@
 #include <stdbool.h>
 
 typedef struct {
-    PyObject_HEAD
-    Py_buffer view; /* view.buf: the memory, NULL before it has any */
+    PyObject_HEAD Py_buffer view; /* view.buf: the memory, NULL before it has any */
 } buffer;
 
 extern PyTypeObject buffer_type;
@@ -50,7 +49,10 @@ int add_atomics(PyObject *module);
 int add_lock(PyObject *module);
 int add_values(PyObject *module);
 
-#define METHOD(name, function, text) {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, text}
+#define METHOD(name, function, text)                                                                                                       \
+    {                                                                                                                                      \
+        name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, text                                                   \
+    }
 #define SETSTATE_TEXT "_setstate($self, mem, heap=None)\n--\n\nAttach to memory that holds such an object already; nothing is initialised."
 
 #endif

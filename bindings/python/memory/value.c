@@ -56,7 +56,7 @@ static int value_attach(PyObject *self, PyObject *mem)
 
 static int value_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"mem", "heap", NULL};
+    static char *names[] = { "mem", "heap", NULL };
     PyObject *mem, *heap;
     if (PyTuple_GET_SIZE(args) == 1 && keywords && PyDict_GET_SIZE(keywords) == 1 && PyDict_GetItemString(keywords, "heap"))
         mem = PyTuple_GET_ITEM(args, 0); /* as boxes call it */
@@ -108,51 +108,53 @@ static PyObject *from_ctypes(PyObject *self, PyObject *name, const char *ctype)
     return found;
 }
 
-static PyMethodDef value_methods[] = {METHOD("_setstate", value_setstate, SETSTATE_TEXT), {NULL, NULL, 0, NULL}};
+static PyMethodDef value_methods[] = { METHOD("_setstate", value_setstate, SETSTATE_TEXT), { NULL, NULL, 0, NULL } };
 
-#define VALUE(Name, ctype, what, get, set) \
-    static PyObject *Name##_get(PyObject *self, void *closure) \
-    { \
-        (void)closure; \
-        void *memory = buffer_memory(self); \
-        return memory ? get(memory) : NULL; \
-    } \
-    static int Name##_set(PyObject *self, PyObject *number, void *closure) \
-    { \
-        (void)closure; \
-        void *memory = buffer_memory(self); \
-        if (memory && !number) \
-            PyErr_SetString(PyExc_TypeError, "can't delete attribute"); \
-        return memory && number ? set(memory, number) : -1; \
-    } \
-    static PyObject *Name##_attribute(PyObject *self, PyObject *name) \
-    { \
-        PyObject *found = PyObject_GenericGetAttr(self, name); \
-        return found || !PyErr_ExceptionMatches(PyExc_AttributeError) ? found : from_ctypes(self, name, #ctype); \
-    } \
-    static PyObject *Name##_repr(PyObject *self) \
-    { \
-        void *memory = ((buffer *)self)->view.buf; \
-        PyObject *value = memory ? get(memory) : Py_NewRef(Py_None); \
-        PyObject *text = value ? PyUnicode_FromFormat("<%s: %R>", Py_TYPE(self)->tp_name, value) : NULL; \
-        Py_XDECREF(value); \
-        return text; \
-    } \
-    static PyGetSetDef Name##_attributes[] = {{"value", Name##_get, Name##_set, PyDoc_STR("The value itself."), NULL}, {NULL, NULL, NULL, NULL, NULL}}; \
-    static PyTypeObject Name##_type = { \
-        PyVarObject_HEAD_INIT(NULL, 0).tp_name = "cuelight.types." #Name, \
-        .tp_doc = PyDoc_STR(#Name "(mem, heap=None)\n--\n\n" what " backed by (shared) memory, set to 0. Not atomic.\n\n" \
-                                  "Parameters\n----------\nmem : writable bytes-like\n    At least 8 bytes, kept for the object's life.\n" \
-                                  "heap\n    Unused.\n\nAttributes\n----------\nvalue : int or float\n    The value itself, by the rules of ctypes."), \
-        .tp_basicsize = sizeof(buffer), \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, \
-        .tp_base = &buffer_type, \
-        .tp_init = value_init, \
-        .tp_vectorcall = value_vectorcall, \
-        .tp_getattro = Name##_attribute, \
-        .tp_repr = Name##_repr, \
-        .tp_methods = value_methods, \
-        .tp_getset = Name##_attributes, \
+#define VALUE(Name, ctype, what, get, set)                                                                                                 \
+    static PyObject *Name##_get(PyObject *self, void *closure)                                                                             \
+    {                                                                                                                                      \
+        (void)closure;                                                                                                                     \
+        void *memory = buffer_memory(self);                                                                                                \
+        return memory ? get(memory) : NULL;                                                                                                \
+    }                                                                                                                                      \
+    static int Name##_set(PyObject *self, PyObject *number, void *closure)                                                                 \
+    {                                                                                                                                      \
+        (void)closure;                                                                                                                     \
+        void *memory = buffer_memory(self);                                                                                                \
+        if (memory && !number)                                                                                                             \
+            PyErr_SetString(PyExc_TypeError, "can't delete attribute");                                                                    \
+        return memory && number ? set(memory, number) : -1;                                                                                \
+    }                                                                                                                                      \
+    static PyObject *Name##_attribute(PyObject *self, PyObject *name)                                                                      \
+    {                                                                                                                                      \
+        PyObject *found = PyObject_GenericGetAttr(self, name);                                                                             \
+        return found || !PyErr_ExceptionMatches(PyExc_AttributeError) ? found : from_ctypes(self, name, #ctype);                           \
+    }                                                                                                                                      \
+    static PyObject *Name##_repr(PyObject *self)                                                                                           \
+    {                                                                                                                                      \
+        void *memory = ((buffer *)self)->view.buf;                                                                                         \
+        PyObject *value = memory ? get(memory) : Py_NewRef(Py_None);                                                                       \
+        PyObject *text = value ? PyUnicode_FromFormat("<%s: %R>", Py_TYPE(self)->tp_name, value) : NULL;                                   \
+        Py_XDECREF(value);                                                                                                                 \
+        return text;                                                                                                                       \
+    }                                                                                                                                      \
+    static PyGetSetDef Name##_attributes[] = { { "value", Name##_get, Name##_set, PyDoc_STR("The value itself."), NULL },                  \
+                                               { NULL, NULL, NULL, NULL, NULL } };                                                         \
+    static PyTypeObject Name##_type = {                                                                                                    \
+        PyVarObject_HEAD_INIT(NULL, 0).tp_name = "cuelight.types." #Name,                                                                  \
+        .tp_doc = PyDoc_STR(                                                                                                               \
+            #Name "(mem, heap=None)\n--\n\n" what " backed by (shared) memory, set to 0. Not atomic.\n\n"                                  \
+                  "Parameters\n----------\nmem : writable bytes-like\n    At least 8 bytes, kept for the object's life.\n"                 \
+                  "heap\n    Unused.\n\nAttributes\n----------\nvalue : int or float\n    The value itself, by the rules of ctypes."),     \
+        .tp_basicsize = sizeof(buffer),                                                                                                    \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,                                                                              \
+        .tp_base = &buffer_type,                                                                                                           \
+        .tp_init = value_init,                                                                                                             \
+        .tp_vectorcall = value_vectorcall,                                                                                                 \
+        .tp_getattro = Name##_attribute,                                                                                                   \
+        .tp_repr = Name##_repr,                                                                                                            \
+        .tp_methods = value_methods,                                                                                                       \
+        .tp_getset = Name##_attributes,                                                                                                    \
     };
 
 VALUE(Double, c_double, "A double", double_get, double_set)
@@ -174,7 +176,7 @@ static PyObject *members(PyObject *module, PyObject *const *args, Py_ssize_t cou
         PyObject *from = PyLong_FromSsize_t(i * stride), *to = PyLong_FromSsize_t((i + 1) * stride);
         PyObject *range = from && to ? PySlice_New(from, to, NULL) : NULL;
         PyObject *part = range ? PyObject_GetItem(args[1], range) : NULL;
-        PyObject *given[] = {NULL, part, args[4]};
+        PyObject *given[] = { NULL, part, args[4] };
         PyObject *member = part ? PyObject_Vectorcall(args[0], given + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names) : NULL;
         Py_XDECREF(from);
         Py_XDECREF(to);
@@ -189,11 +191,11 @@ static PyObject *members(PyObject *module, PyObject *const *args, Py_ssize_t cou
     return list;
 }
 
-static PyMethodDef functions[] = {{"members", (PyCFunction)(void (*)(void))members, METH_FASTCALL, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = { { "members", (PyCFunction)(void (*)(void))members, METH_FASTCALL, NULL }, { NULL, NULL, 0, NULL } };
 
 int add_values(PyObject *module)
 {
-    PyTypeObject *types[] = {&Double_type, &Size_t_type, &Int64_type, &UInt64_type};
+    PyTypeObject *types[] = { &Double_type, &Size_t_type, &Int64_type, &UInt64_type };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0 || set_geometry(types[i], 8, 8) < 0)
             return -1;

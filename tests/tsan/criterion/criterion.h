@@ -24,18 +24,18 @@ bool tsan_check(bool good, bool fatal, const char *file, int line, const char *e
     __attribute__((format(printf, 6, 7)));
 void tsan_skip(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
-#define TSAN_ADD(id)                                            \
-    __attribute__((constructor)) static void id##_add(void)     \
-    {                                                           \
-        tsan_add(&id);                                          \
+#define TSAN_ADD(id)                                                                                                                       \
+    __attribute__((constructor)) static void id##_add(void)                                                                                \
+    {                                                                                                                                      \
+        tsan_add(&id);                                                                                                                     \
     }
-#define Test(suite_, name_, ...)                                                                                             \
-    static void suite_##_##name_##_run(void);                                                                                \
-    static struct tsan_test suite_##_##name_ = { .suite = #suite_, .name = #name_, .run = suite_##_##name_##_run, ##__VA_ARGS__ }; \
-    TSAN_ADD(suite_##_##name_)                                                                                               \
+#define Test(suite_, name_, ...)                                                                                                           \
+    static void suite_##_##name_##_run(void);                                                                                              \
+    static struct tsan_test suite_##_##name_ = { .suite = #suite_, .name = #name_, .run = suite_##_##name_##_run, ##__VA_ARGS__ };         \
+    TSAN_ADD(suite_##_##name_)                                                                                                             \
     static void suite_##_##name_##_run(void)
-#define TestSuite(suite_, ...)                                                             \
-    static struct tsan_test suite_##_all = { .suite = #suite_, .name = NULL, ##__VA_ARGS__ }; \
+#define TestSuite(suite_, ...)                                                                                                             \
+    static struct tsan_test suite_##_all = { .suite = #suite_, .name = NULL, ##__VA_ARGS__ };                                              \
     TSAN_ADD(suite_##_all)
 
 #define cr_assert(expression, ...) TSAN_CHECK(true, expression, ##__VA_ARGS__, "%s", "")
