@@ -19,14 +19,14 @@ static void head_again(const struct wire_head *head)
     struct wire_head back;
     static char buf[1 << 20];
     size_t size = wire_write_head(head, buf, sizeof buf);
-    if (head->kind == WIRE_BATCH) /* a head claims no more items than bytes follow */
-        memset(buf + size, 0, head->count < sizeof buf - size ? head->count : sizeof buf - size);
-    struct cursor c = cursor_over(buf, head->kind == WIRE_BATCH ? size + head->count : size);
+    memset(buf + size, 0,
+           head->count < sizeof buf - size ? head->count : sizeof buf - size); /* it claims no more items than bytes follow */
+    struct cursor c = cursor_over(buf, size + head->count);
     must(size && wire_read_head(&c, &back), "a head does not read again");
     must(back.kind == head->kind && back.channel == head->channel && back.incarnation == head->incarnation && back.number == head->number &&
              back.count == head->count && back.cell == head->cell && back.cell_generation == head->cell_generation &&
              back.pool_bytes == head->pool_bytes && back.bye == head->bye && back.max == head->max && back.total == head->total &&
-             back.offset == head->offset && back.payload_bytes == head->payload_bytes,
+             back.session == head->session && back.offset == head->offset && back.payload_bytes == head->payload_bytes,
          "a head reads differently");
 }
 

@@ -389,7 +389,7 @@ def test_other_signals_do_not_end_a_wait(name, child, pool):
         import os, signal, sys
         import cuelight as cue
         hits = []
-        signal.signal(signal.SIGUSR1, lambda *a: (hits.append(1), os.write(1, b"hit\n")))
+        signal.signal(signal.SIGUSR1, lambda *a: (hits.append(1), os.write(1, b"hit\\n")))
         pool = cue.Pool(sys.argv[1])
         print("ready", flush=True)
         block = pool.find(name="late", timeout=30)
