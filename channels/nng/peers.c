@@ -211,6 +211,17 @@ struct peer *peers_find(struct receiver *r, uint64_t channel)
     return NULL;
 }
 
+/* What is known of a peer, if anything, to be changed and stored. Under the lock: the timer counts in it. */
+static struct peer peer_copy(struct receiver *r, const struct peer *known, uint64_t channel)
+{
+    struct peer copy = { .channel = channel };
+    pthread_mutex_lock(&r->lock);
+    if (known)
+        copy = *known;
+    pthread_mutex_unlock(&r->lock);
+    return copy;
+}
+
 /* Writes a peer into the table, over `known` or over the oldest. */
 static void peer_store(struct receiver *r, struct peer *known, const struct peer *fresh)
 {
@@ -260,7 +271,7 @@ int peer_hello(struct receiver *r, const struct wire_head *head)
     if (!number_possible(head))
         return CUE_ECORRUPT;
     struct peer *known = peers_find(r, head->channel);
-    struct peer fresh = known ? *known : (struct peer){ .channel = head->channel };
+    struct peer fresh = peer_copy(r, known, head->channel);
     bool first = !fresh.incarnation;
     if (first) {
         uint64_t host;
@@ -299,7 +310,7 @@ int peer_back(struct receiver *r, const struct wire_head *head)
     if (!head->channel)
         return CUE_ECORRUPT;
     struct peer *known = peers_find(r, head->channel);
-    struct peer fresh = known ? *known : (struct peer){ .channel = head->channel };
+    struct peer fresh = peer_copy(r, known, head->channel);
     fresh.back = r->pipe;
     fresh.answers.max = head->max;
     fresh.used = atomic_load_explicit(&r->count.packets, relaxed) + 1; /* ours */
