@@ -12,7 +12,7 @@
 
 /* In shared memory: a block of type POOL_TYPE_ALIAS. */
 enum { POOL_TYPE_ALIAS = 0x7fff1002, ALIAS_MAGIC = 0x73616c61 };
-enum { FREE_TRIES = 2000, GONE_TRIES = 3 }; /* a millisecond each: for the name of somebody dead; of somebody who cannot be seen */
+enum { FREE_TRIES = 2000, GONE_TRIES = 250 }; /* a millisecond each: for the name of somebody dead; one that is just given or taken back */
 
 struct alias_layout {
     uint32_t magic, spare;
