@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* In shared memory: a block of type POOL_TYPE_ALIAS. */
-enum { POOL_TYPE_ALIAS = 0x7fff1002, ALIAS_MAGIC = 0x73616c61 };
+enum { POOL_TYPE_ALIAS = 0x7fff1004, ALIAS_MAGIC = 0x73616c61 };
 enum { FREE_TRIES = 2000, GONE_TRIES = 250 }; /* a millisecond each: for the name of somebody dead; one that is just given or taken back */
 
 struct alias_layout {
