@@ -411,6 +411,60 @@ Test(nng_far, a_sender_killed_in_mid_chunk_leaves_nothing)
     cr_assert(eq(int, cue_channel_close(r), 0));
 }
 
+/* A receiver of another user, that cannot map our pool of mode 0600. */
+static struct cast start_user(const char *url, const char *users, const char *count)
+{
+    strcpy(theirs, test_name("theirs"));
+    struct cast user = cast_start("nng_user", url, theirs, users, count);
+    cr_assert(eq(int, cast_hear(&user, 20000), 'r'));
+    return user;
+}
+
+Test(nng_far, another_user_is_served_where_both_ends_say_so)
+{
+    char url[120];
+    cue_block b;
+    if (geteuid() != 0)
+        cr_skip_test("needs root: a process of another user");
+    snprintf(url, sizeof url, "ipc://@%s", test_name("users"));
+    struct cast user = start_user(url, "0", "40");
+    cue_channel *s = open_in(pool, url, CUE_SEND, (cue_channel_opts){ .users = "65534" });
+    for (int i = 0; i < 40; i++) {
+        CUE_MUST(cue_block_alloc(pool, i % 2 ? 100 : 400000, NULL, &b));
+        memset(b.data, i, b.size);
+        CUE_MUST(cue_channel_send(s, &(cue_msg){ .tag = (uint64_t)i, .move = &b }, CUE_SEC(20)));
+    }
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cast_wait(&user, 20000), 0));
+}
+
+Test(nng_far, another_user_is_refused_where_one_end_does_not_say_so)
+{
+    char url[120];
+    if (geteuid() != 0)
+        cr_skip_test("needs root: a process of another user");
+    snprintf(url, sizeof url, "ipc://@%s", test_name("users"));
+    struct cast user = start_user(url, "", "0");
+    cue_channel *s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ .users = "65534", .linger = CUE_NS(-1) });
+    send_block(s, 1, 100, NULL);
+    cr_assert(eq(int, cast_wait(&user, 20000), 0)); /* it has refused us */
+    cr_assert(eq(u64, stat_of(s).queued, 1));
+    cr_assert(eq(int, cue_channel_close(s), CUE_ETIMEDOUT));
+
+    user = start_user(url, "any", "1");
+    s = open_in(far_pool, url, CUE_SEND, (cue_channel_opts){ .linger = CUE_NS(-1) }); /* we do not want it */
+    send_block(s, 1, 100, NULL);
+    for (int i = 0; i < 300; i++)
+        poll(NULL, 0, 1);
+    cr_assert(eq(u64, stat_of(s).queued, 1));
+    cr_assert(eq(int, cue_channel_close(s), CUE_ETIMEDOUT));
+    cr_assert(eq(int, cast_kill(&user), CAST_SIGNALLED + SIGKILL));
+    cue_pool *orphan;
+    CUE_MUST(cue_pool_open(theirs, NULL, &orphan));
+    nothing_is_left(orphan);
+    cue_pool_close(orphan);
+}
+
 Test(nng_far, a_sender_that_is_stopped_in_mid_chunk_stops_nobody_else)
 {
     char url[120];

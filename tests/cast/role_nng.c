@@ -4,11 +4,17 @@
 
 #include <cuelight.h>
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum { NOBODY = 65534 };
 
 static bool told(void)
 {
@@ -146,6 +152,43 @@ int role_nng_far(int argc, char **argv)
     if (info.sent != count || info.dropped || info.returned || (info.resent == 0 && info.copied != count * size))
         return 6;
     if (cue_pool_stat(pool, &left) || left.blocks)
+        return 7;
+    cue_pool_close(pool);
+    return 0;
+}
+
+/* URL POOL USERS COUNT: becomes the user NOBODY, makes a pool of its own, receives COUNT blocks of which block i is full of the byte i;
+ * with 0 it waits until somebody was refused. */
+int role_nng_user(int argc, char **argv)
+{
+    cue_pool *pool;
+    cue_channel *ch;
+    cue_msg m;
+    cue_channel_info info = { 0 };
+    if (argc < 5 || setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
+        return 1;
+    prctl(PR_SET_DUMPABLE, 1);        /* the sanitizer's search for leaks looks at us */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* forgotten with the user */
+    if (cue_pool_open(argv[2], &(cue_pool_opts){ .size = 16 << 20, .flags = CUE_CREATE }, &pool))
+        return 2;
+    if (cue_channel_open(argv[1], CUE_RECV, &(cue_channel_opts){ .pool = pool, .users = argv[3] }, &ch)) {
+        fprintf(stderr, "nng_user: %s\n", cue_trail());
+        return 3;
+    }
+    role_say('r');
+    int count = atoi(argv[4]);
+    for (int i = 0; i < count; i++) {
+        if (cue_channel_recv(ch, &m, CUE_SEC(60)))
+            return 4;
+        const unsigned char *bytes = m.data;
+        if (m.tag != (uint64_t)i || m.size == 0 || bytes[0] != i || bytes[m.size - 1] != i)
+            return 5;
+        cue_msg_release(&m);
+    }
+    while (count == 0 && cue_channel_stat(ch, &info) == 0 && info.refused == 0)
+        if (cue_channel_recv(ch, &m, CUE_MS(10)) != CUE_EEMPTY)
+            return 6;
+    if (cue_channel_close(ch))
         return 7;
     cue_pool_close(pool);
     return 0;
