@@ -631,3 +631,17 @@ Test(nng_ask, answers_that_lie_are_nobodys)
     nng_close(liar.sock);
     (void)!cue_channel_close(out);
 }
+
+/* Nobody is there, so the window stays full. */
+Test(nng_ask, a_full_lane_refuses_a_question_also_where_it_drops)
+{
+    cue_msg answer;
+    int one = 1;
+    over("ipc");
+    cue_channel_opts opts = { .pool = far_pool, .depth = 1, .full = CUE_DROP_NEW, .linger = CUE_NS(-1) };
+    CUE_MUST(cue_channel_open(url, CUE_SEND, &opts, &out));
+    CUE_MUST(cue_channel_send(out, CUE_MSG(QUESTION, one), CUE_NOW));
+    CUE_MUST(cue_channel_send(out, CUE_MSG(QUESTION, one), CUE_NOW)); /* dropped */
+    cr_assert(eq(int, cue_channel_ask(out, CUE_MSG(QUESTION, one), CUE_MS(1), &answer), CUE_EFULL));
+    cr_assert(eq(int, cue_channel_close(out), CUE_ETIMEDOUT));
+}

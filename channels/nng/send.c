@@ -321,7 +321,7 @@ static int send_one(struct sender *s, const cue_msg *m, int64_t deadline)
     if (!status && !has_room(s, m->size)) {
         sender_flush(s);
         status = wait_for_room(s, m->size, deadline);
-        if (status == CUE_EFULL && s->drop_new) {
+        if (status == CUE_EFULL && s->drop_new && !is_question(m)) {
             s->count.refused--;
             s->count.dropped++;
             if (m->move)
