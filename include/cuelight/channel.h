@@ -46,10 +46,10 @@
  *
  * GAPS. Where nothing is dropped nothing is missing: an shm lane with full=fail (the default) has no gaps by construction, since a message
  *   is sent by taking the next place in it, and places are taken in order; only what a killed receiver had in hand may lack, and
- *   `redeliver` gives that out again. With drop-old and drop-new a receiver sees what it missed: `gap` of a message says how many were dropped before
- *   it since the last one (with drop-new: as far as noticed when it is handed out), cue_channel_stat's `gaps` how many in all: of the lane,
- *   of a topic for this subscriber, of a socket in the numbers of its senders. The receivers of a queue share what is sent, so there only
- *   the lane's number makes sense.
+ *   `redeliver` gives that out again. With drop-old and drop-new a receiver sees what it missed: `gap` of a message says how many were
+ *   dropped before it since the last one (with drop-new: as far as noticed when it is handed out), cue_channel_stat's `gaps` how many in
+ *   all: of the lane, of a topic for this subscriber, of a socket in the numbers of its senders, who count what they drop themselves in
+ *   `dropped`. The receivers of a queue share what is sent, so there only the lane's number makes sense.
  *
  * DEATH. Whoever is killed, at any instruction, blocks nobody. What was reported as sent through shm:// is received, except
  * what a killed receiver had already taken out; what was not sent is freed. The receiver's place is free the moment its
@@ -123,11 +123,11 @@ typedef struct cue_peer {
 } cue_peer;
 
 typedef struct cue_channel_opts {
-    uint32_t kind;      /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
-    uint32_t full;      /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD; URL: fail drop-new drop-old */
-    uint32_t depth;     /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
-    uint32_t type;      /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
-    uint32_t role;      /* sockets: 1 listen, 2 dial; 0: receivers listen */
+    uint32_t kind;  /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
+    uint32_t full;  /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD (not on sockets); fail drop-new drop-old */
+    uint32_t depth; /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
+    uint32_t type;  /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
+    uint32_t role;  /* sockets: 1 listen, 2 dial; 0: receivers listen */
     uint32_t redeliver; /* queues: so often a message goes to another receiver when one dies before it has released it */
     uint32_t history;   /* topics: the last messages, for subscribers that come late */
     uint32_t spare0;    /* zero */
