@@ -8,7 +8,8 @@
  * ACK packets on the back connection that it opens for that. NNG's polyamorous pair1 keeps two packets a connection and drops
  * the third without a word when its threads do not get to run, and the last one may be the one that the sender's close waits for
  * while nobody receives here. So an ACK is said again, AGAIN times at growing distances, by a timer of NNG's; the sender takes each
- * for what it says, the second changes nothing. A sender that still hears nothing says hello again.
+ * for what it says, the second changes nothing. A sender that still hears nothing says hello again. The timer is stopped before
+ * the socket is closed: NNG before 1.7 may hang in a close while somebody sends.
  *
  * A peer that was told to begin again is not listened to until its hello has another incarnation: what it had under way would
  * leave a gap.
@@ -23,7 +24,7 @@
 #include <cuelight/serial.h>
 #include <string.h>
 
-enum { BYE_NS = 50 * 1000 * 1000, AGAIN = 10, AGAIN_MIN_MS = 5, AGAIN_MAX_MS = 200 };
+enum { BYE_NS = 50 * 1000 * 1000, AGAIN = 10, AGAIN_MIN_MS = 20, AGAIN_MAX_MS = 200 };
 
 #define TRANSFER_IDLE_NS (INT64_C(10) * 1000 * 1000 * 1000)
 
@@ -66,7 +67,8 @@ static void answer_far(const struct receiver *r, const struct peer *peer, uint32
     char bytes[WIRE_HEAD_MAX];
     size_t size = wire_write_head(&head, bytes, sizeof bytes);
     nng_msg *packet;
-    if (!peer->back || nng_msg_alloc(&packet, size))
+    bool gone = atomic_load_explicit(&r->gone[peer->back % PIPES_SEEN], acquire) == peer->back; /* pairs with: on_pipe */
+    if (!peer->back || gone || nng_msg_alloc(&packet, size))
         return;
     memcpy(nng_msg_body(packet), bytes, size);
     nng_msg_set_pipe(packet, (nng_pipe){ .id = peer->back });
@@ -97,7 +99,7 @@ static void say_again(void *arg)
         return;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++) {
-        if (r->peers[i].again) {
+        if (r->peers[i].again && r->peers[i].incarnation) { /* 0: it has heard the last, see drain */
             answer_far(r, &r->peers[i], r->peers[i].said);
             more = --r->peers[i].again || more;
         }
@@ -112,6 +114,11 @@ static void say_again(void *arg)
 int peers_prepare(struct receiver *r)
 {
     return nng_aio_alloc(&r->again, say_again, r);
+}
+
+void peers_halt(struct receiver *r)
+{
+    nng_aio_stop(r->again);
 }
 
 void peers_again(struct receiver *r)

@@ -82,6 +82,8 @@ static inline void count_add(_Atomic uint64_t *count, uint64_t n)
 /* ---- peers.c; by the thread that receives ---- */
 /* Once, before the first hello. An error of NNG's. */
 int peers_prepare(struct receiver *r);
+/* Nothing is said again from now on; to be called before the socket is closed. */
+void peers_halt(struct receiver *r);
 /* The peer of that channel, NULL if it is not known. */
 struct peer *peers_find(struct receiver *r, uint64_t channel);
 /* A hello makes or renews a peer; so does what it says on its back connection. CUE_ECORRUPT. */

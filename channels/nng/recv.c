@@ -571,6 +571,7 @@ static int receiver_close(cue_channel *ch)
     if (pool_enter(ch->pool) == 0)
         peers_quiesce(r);
     drain(r);
+    peers_halt(r);
     nng_close(r->lane.sock);
     peers_forget(r);
     receiver_end(r);
