@@ -24,7 +24,7 @@
 #include <cuelight/serial.h>
 #include <string.h>
 
-enum { BYE_NS = 50 * 1000 * 1000, AGAIN = 10, AGAIN_MIN_MS = 20, AGAIN_MAX_MS = 200 };
+enum { BYE_NS = 50 * 1000 * 1000, AGAIN = 3, AGAIN_MIN_MS = 50, AGAIN_MAX_MS = 200 };
 
 #define TRANSFER_IDLE_NS (INT64_C(10) * 1000 * 1000 * 1000)
 
@@ -134,7 +134,7 @@ static bool say(struct receiver *r, struct peer *peer, uint32_t bye)
 {
     bool lives = answer(r, peer, bye);
     peer->said = bye;
-    peer->again = peer->back && !peer->pool ? AGAIN : 0;
+    peer->again = peer->back && !peer->pool && bye != WIRE_BYE ? AGAIN : 0;
     if (peer->again)
         peers_again(r);
     return lives;

@@ -568,10 +568,10 @@ static int receiver_close(cue_channel *ch)
         if (r->peers[i].incarnation)
             r->peers[i].acked = r->peers[i].expected - 1;
     pthread_mutex_unlock(&r->lock);
+    peers_halt(r);
     if (pool_enter(ch->pool) == 0)
         peers_quiesce(r);
     drain(r);
-    peers_halt(r);
     nng_close(r->lane.sock);
     peers_forget(r);
     receiver_end(r);
