@@ -50,11 +50,6 @@ void answers_drop(struct receiver *r, struct peer *peer)
     }
 }
 
-static bool connected(const struct receiver *r, const struct peer *peer)
-{
-    return peer->back && atomic_load_explicit(&r->gone[peer->back % PIPES_SEEN], acquire) != peer->back; /* pairs with: on_pipe */
-}
-
 /* The oldest answers, as many as make a batch, as one packet. */
 static void tell(struct receiver *r, struct peer *peer)
 {
@@ -64,7 +59,7 @@ static void tell(struct receiver *r, struct peer *peer)
     nng_msg *packet;
     for (const struct answer *a = all->first; a && (!count || bytes + a->bytes <= BATCH_BYTES); a = a->next, count++)
         bytes += a->bytes;
-    if (!count || !peer->incarnation || !connected(r, peer) || nng_msg_alloc(&packet, WIRE_HEAD_MAX + bytes))
+    if (!count || !peer->incarnation || !peer_listens(r, peer) || nng_msg_alloc(&packet, WIRE_HEAD_MAX + bytes))
         return;
     struct wire_head head = {
         .kind = WIRE_ANSWER, .channel = peer->channel, .number = all->first->number, .session = r->lane.id, .count = count
@@ -91,7 +86,7 @@ bool answers_again(struct receiver *r, struct peer *peer)
     if (!all->first)
         return false;
     int64_t now = clock_ns();
-    if (connected(r, peer)) {
+    if (peer_listens(r, peer)) {
         all->away_since = 0;
         if (now >= all->tell_at)
             tell(r, peer);
@@ -133,7 +128,7 @@ bool answers_left(struct receiver *r)
     bool left = false;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX && !left; i++)
-        left = r->peers[i].answers.first && connected(r, &r->peers[i]);
+        left = r->peers[i].answers.first && peer_listens(r, &r->peers[i]);
     pthread_mutex_unlock(&r->lock);
     return left;
 }

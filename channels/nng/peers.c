@@ -67,8 +67,7 @@ static void answer_far(const struct receiver *r, const struct peer *peer, uint32
     char bytes[WIRE_HEAD_MAX];
     size_t size = wire_write_head(&head, bytes, sizeof bytes);
     nng_msg *packet;
-    bool gone = atomic_load_explicit(&r->gone[peer->back % PIPES_SEEN], acquire) == peer->back; /* pairs with: on_pipe */
-    if (!peer->back || gone || nng_msg_alloc(&packet, size))
+    if (!peer_listens(r, peer) || nng_msg_alloc(&packet, size))
         return;
     memcpy(nng_msg_body(packet), bytes, size);
     nng_msg_set_pipe(packet, (nng_pipe){ .id = peer->back });
@@ -99,7 +98,7 @@ static void say_again(void *arg)
         return;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++) {
-        if (r->peers[i].again && r->peers[i].incarnation) { /* 0: it has heard the last, see drain */
+        if (r->peers[i].again) {
             answer_far(r, &r->peers[i], r->peers[i].said);
             more = --r->peers[i].again || more;
         }
@@ -338,7 +337,7 @@ void peers_sweep(struct receiver *r, bool idle)
         struct peer *peer = &r->peers[i];
         if (!peer->transfer)
             continue;
-        if (atomic_load_explicit(&r->gone[peer->pipe % PIPES_SEEN], acquire) == peer->pipe) /* pairs with: on_pipe */
+        if (pipe_ended(r, peer->pipe))
             transfer_drop(&r->transfers, &peer->transfer);
         else if (idle && now - peer->transfer->touched > TRANSFER_IDLE_NS)
             peer_restart(r, peer);

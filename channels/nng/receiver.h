@@ -30,7 +30,7 @@ struct peer {
     uint64_t who;   /* for cue_msg_peer */
     struct transfer *transfer;
     bool restarts;          /* it was told to begin again, and has not yet */
-    uint32_t said;          /* in the last answer: 0, WIRE_BYE, WIRE_RESTART */
+    uint32_t said;          /* in the last ACK: 0, WIRE_BYE, WIRE_RESTART */
     uint32_t again;         /* far: so often still it is said again */
     struct answers answers; /* far: to it */
 };
@@ -77,6 +77,17 @@ struct receiver {
 static inline void count_add(_Atomic uint64_t *count, uint64_t n)
 {
     atomic_store_explicit(count, atomic_load_explicit(count, relaxed) + n, relaxed); /* one writer, for people */
+}
+
+static inline bool pipe_ended(const struct receiver *r, uint32_t pipe)
+{
+    return atomic_load_explicit(&r->gone[pipe % PIPES_SEEN], acquire) == pipe; /* pairs with: on_pipe */
+}
+
+/* Whether it can be told something through NNG. */
+static inline bool peer_listens(const struct receiver *r, const struct peer *peer)
+{
+    return peer->back && !pipe_ended(r, peer->back);
 }
 
 /* ---- peers.c; by the thread that receives ---- */

@@ -42,7 +42,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
         return;
     default:
         atomic_fetch_sub_explicit(&r->pipes, 1, relaxed);
-        atomic_store_explicit(&r->gone[id % PIPES_SEEN], id, release); /* pairs with: peers_sweep */
+        atomic_store_explicit(&r->gone[id % PIPES_SEEN], id, release); /* pairs with: pipe_ended */
         event_ring(r->gone_fd);
     }
 }
@@ -507,8 +507,7 @@ static unsigned unheard(const struct receiver *r)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < PEERS_MAX; i++)
-        count += r->peers[i].incarnation && !r->peers[i].pool && r->peers[i].back &&
-                 atomic_load_explicit(&r->gone[r->peers[i].back % PIPES_SEEN], acquire) != r->peers[i].back; /* pairs with: on_pipe */
+        count += r->peers[i].incarnation && !r->peers[i].pool && peer_listens(r, &r->peers[i]);
     return count;
 }
 
