@@ -188,6 +188,18 @@ static bool ring_ready(const struct feed *ring, uint64_t *head, const uint64_t *
     return until ? feed_passed(ring, *until) : feed_has_room(ring, head);
 }
 
+/* One nap on a ring's word. */
+static int nap_on(struct topic_channel *ch, _Atomic uint32_t *room, uint32_t seen, int64_t nap)
+{
+    atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: waits_end */
+    int status = interrupted(ch);
+    pool_before_sleep(ch->lane.pool);
+    if (!status)
+        status = after_nap(ch->lane.pool, futex_wait(room, seen, nap));
+    atomic_store_explicit(&ch->napping, NULL, seq_cst);
+    return status;
+}
+
 /* One nap until that ring is ready, or gone. It is ours by a lease. */
 static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsigned place, uint64_t word, int64_t nap,
                         const uint64_t *until)
@@ -198,13 +210,7 @@ static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsig
     if (atomic_load_explicit(&ch->topic->place[place], seq_cst) != word ||
         ring_ready(ring, &head, until)) /* pairs with: topic_place_close */
         return 0;
-    atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: waits_end */
-    int status = interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    if (!status)
-        status = after_nap(ch->lane.pool, futex_wait(room, seen, nap));
-    atomic_store_explicit(&ch->napping, NULL, seq_cst);
-    return status;
+    return nap_on(ch, room, seen, nap);
 }
 
 /* 0: every subscriber that wants to be waited for has room. */
@@ -890,13 +896,7 @@ static int nap_for_taking(struct topic_channel *ch, uint64_t until, int64_t dead
         return 0;
     if (nap <= 0)
         return CUE_ETIMEDOUT;
-    atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: waits_end */
-    int status = interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    if (!status)
-        status = after_nap(ch->lane.pool, futex_wait(room, seen, nap));
-    atomic_store_explicit(&ch->napping, NULL, seq_cst);
-    return status;
+    return nap_on(ch, room, seen, nap);
 }
 
 struct target {
