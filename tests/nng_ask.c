@@ -1,64 +1,18 @@
 /* Questions through sockets to who cannot map the asker's pool: each gets its own answer, whole and once, over every transport;
  * what ends a wait besides; answers that lie, questions that lie.
  * budget: 90 s */
-#include "tests/harness.h"
+#include "tests/two_hosts.h"
 
 #include "channels/ask.h"
-#include "channels/nng/nng_internal.h"
 
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
-#include <cuelight.h>
 #include <nng/protocol/pair1/pair.h>
 #include <pthread.h>
 
 enum { QUESTION = 7, THREADS = 4, ROUNDS = 50, LARGE = 3 << 20 };
 
-static char name[64], far_name[64], theirs[64], folder[TEST_PATH];
-static cue_pool *pool, *far_pool;
-
-static void set_up(void)
-{
-    cr_assert(test_folder(folder));
-    strcpy(name, test_name("replier"));
-    strcpy(far_name, test_name("asker"));
-    strcpy(theirs, test_name("theirs"));
-    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 64 << 20, .flags = CUE_CREATE }, &pool));
-    CUE_MUST(cue_pool_open(far_name, &(cue_pool_opts){ .size = 64 << 20, .flags = CUE_CREATE }, &far_pool));
-    far_pool->host++; /* what its descriptors say: nobody here can map it */
-}
-
-static void nothing_is_left(cue_pool *of)
-{
-    cue_pool_info info;
-    cr_assert(eq(int, cue_pool_check(of, true, NULL, NULL), 0));
-    CUE_MUST(cue_pool_stat(of, &info));
-    cr_assert(eq(u64, info.blocks, 0), "%lu blocks in %s", info.blocks, info.name);
-}
-
-static void tear_down(void)
-{
-    nothing_is_left(pool);
-    nothing_is_left(far_pool);
-    cue_pool_close(pool);
-    cue_pool_close(far_pool);
-    cr_assert(eq(int, rmdir(folder), 0), "%s is not empty", folder);
-    char mine[32];
-    snprintf(mine, sizeof mine, "-%d-", (int)getpid());
-    cr_assert(eq(int, test_leftovers(mine), 0));
-}
+static char url[500], theirs[64];
 
 TestSuite(nng_ask, .init = set_up, .fini = tear_down, .timeout = 80);
-
-static char url[500];
-
-static void over(const char *scheme)
-{
-    if (strcmp(scheme, "ipc") == 0)
-        snprintf(url, sizeof url, "ipc://%s/lane", folder);
-    else
-        snprintf(url, sizeof url, "%s://127.0.0.1:%d%s", scheme, test_port(), strcmp(scheme, "ws") == 0 ? "/lane" : "");
-}
 
 static cue_channel *in, *out; /* the replier's, the asker's */
 
@@ -72,7 +26,7 @@ static cue_channel *open_in(cue_pool *of, unsigned how)
 
 static void open_both(const char *scheme)
 {
-    over(scheme);
+    url_of(scheme, url, sizeof url);
     in = open_in(pool, CUE_RECV);
     out = open_in(far_pool, CUE_SEND);
 }
@@ -292,7 +246,7 @@ Test(nng_ask, an_answer_that_is_too_large_is_refused_and_another_one_goes)
 {
     cue_msg m;
     cue_block b;
-    over("tcp");
+    url_of("tcp", url, sizeof url);
     strcat(url, "?max=200000");
     in = open_in(pool, CUE_RECV);
     out = open_in(far_pool, CUE_SEND);
@@ -377,6 +331,7 @@ Test(nng_ask, wake_and_close_end_it)
 /* A process on another host, with a pool of its own. */
 static struct cast start_far(const char *role)
 {
+    strcpy(theirs, test_name("theirs"));
     setenv("CUE_POOL", theirs, 1);
     setenv("CUE_HOST_ID", "another-host", 1);
     struct cast c = cast_start(role, url);
@@ -398,7 +353,7 @@ static void their_pool_goes(void)
 /* The answerer does `what` with a question that waits for ever. */
 static void replier_who(const char *scheme, char what, int wanted)
 {
-    over(scheme);
+    url_of(scheme, url, sizeof url);
     struct cast replier = start_far("answerer");
     cue_msg answer;
     cast_say(&replier, what);
@@ -453,7 +408,7 @@ Test(nng_ask, a_question_that_nobody_received_waits_for_a_receiver)
 {
     pthread_t thread;
     cue_time wait = CUE_FOREVER;
-    over("tcp");
+    url_of("tcp", url, sizeof url);
     out = open_in(far_pool, CUE_SEND);
     cr_assert(eq(int, pthread_create(&thread, NULL, ask_in_thread, &wait), 0));
     poll(NULL, 0, 300); /* longer than it looks away */
@@ -583,7 +538,7 @@ Test(nng_ask, answers_that_lie_are_nobodys)
 {
     struct liar liar = { 0 };
     pthread_t thread;
-    over("tcp");
+    url_of("tcp", url, sizeof url);
     cr_assert(eq(int, nng_pair1_open_poly(&liar.sock), 0));
     nng_socket_set_ms(liar.sock, NNG_OPT_RECVTIMEO, test_ms(20000));
     cr_assert(eq(int, nng_listen(liar.sock, url, NULL, 0), 0));
@@ -637,7 +592,7 @@ Test(nng_ask, a_full_lane_refuses_a_question_also_where_it_drops)
 {
     cue_msg answer;
     int one = 1;
-    over("ipc");
+    url_of("ipc", url, sizeof url);
     cue_channel_opts opts = { .pool = far_pool, .depth = 1, .full = CUE_DROP_NEW, .linger = CUE_NS(-1) };
     CUE_MUST(cue_channel_open(url, CUE_SEND, &opts, &out));
     CUE_MUST(cue_channel_send(out, CUE_MSG(QUESTION, one), CUE_NOW));

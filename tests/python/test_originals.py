@@ -135,8 +135,9 @@ def test_shmutils_and_gridr_exchange_arrays(name):
 
 
 RUN = """
-import runpy, sys
+import os, runpy, sys
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
