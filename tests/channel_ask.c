@@ -1,5 +1,5 @@
 /* Questions and answers: who gets which, what becomes of those that come too late, and what ends a wait. */
-#include "tests/harness.h"
+#include "tests/questions.h"
 
 #include <cuelight/actor.h>
 #include <cuelight/channel.h>
@@ -61,21 +61,6 @@ static void teardown(void)
 }
 
 TestSuite(channel_ask, .init = setup, .fini = teardown);
-
-static uint64_t late(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info.late;
-}
-
-static int number_of(const cue_msg *m)
-{
-    int number = -1;
-    if (m->size == sizeof number)
-        memcpy(&number, m->data, sizeof number);
-    return number;
-}
 
 /* Answers `count` questions, each with its number plus one and the same tag's half. */
 static void *answer_some(void *arg)

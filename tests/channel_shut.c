@@ -137,8 +137,7 @@ Test(shut, who_waits_in_a_receive_comes_out)
         struct waiter w;
         open_kind(kind, "&spin=0");
         waiter_start(&w, in, false);
-        for (int i = 0; i < 1000 && !stat_of(in).sleeping; i++)
-            poll(NULL, 0, 1);
+        until_sleeping(in);
         cr_assert(eq(int, cue_channel_shut(in, CUE_DRAIN, generous()), 0));
         waiter_ends_with(&w, CUE_ECLOSED);
         close_both();
@@ -252,8 +251,7 @@ Test(shut, discard_ends_another_threads_wait)
         struct waiter w;
         open_kind(kind, "&spin=0");
         waiter_start(&w, in, false);
-        for (int i = 0; i < 1000 && !stat_of(in).sleeping; i++)
-            poll(NULL, 0, 1);
+        until_sleeping(in);
         cr_assert(ge(int, cue_channel_shut(in, CUE_DISCARD, CUE_NOW), 0));
         waiter_ends_with(&w, CUE_ECLOSED);
         close_both();

@@ -238,17 +238,22 @@ static inline const char *test_tmp(void)
     return where && *where && strlen(where) <= TEST_PATH - sizeof "/cuetest-XXXXXX" ? where : "/tmp";
 }
 
+static inline void test_template(char path[TEST_PATH])
+{
+    snprintf(path, TEST_PATH, "%.*s/cuetest-XXXXXX", (int)(TEST_PATH - sizeof "/cuetest-XXXXXX"), test_tmp());
+}
+
 /* A new, empty folder, that the test removes. False: it cannot be made. */
 static inline bool test_folder(char path[TEST_PATH])
 {
-    snprintf(path, TEST_PATH, "%.*s/cuetest-XXXXXX", (int)(TEST_PATH - sizeof "/cuetest-XXXXXX"), test_tmp());
+    test_template(path);
     return mkdtemp(path) != NULL;
 }
 
 /* A new, empty file, that the test removes: its descriptor, or -1. */
 static inline int test_file(char path[TEST_PATH])
 {
-    snprintf(path, TEST_PATH, "%.*s/cuetest-XXXXXX", (int)(TEST_PATH - sizeof "/cuetest-XXXXXX"), test_tmp());
+    test_template(path);
     return mkostemp(path, O_CLOEXEC);
 }
 

@@ -1,6 +1,7 @@
 /* Questions through sockets to who cannot map the asker's pool: each gets its own answer, whole and once, over every transport;
  * what ends a wait besides; answers that lie, questions that lie.
  * budget: 90 s */
+#include "tests/questions.h"
 #include "tests/two_hosts.h"
 
 #include "channels/ask.h"
@@ -36,21 +37,6 @@ static void close_both(void)
     cr_assert(eq(int, cue_channel_close(in), 0), "%s", cue_trail());
     int status = cue_channel_close(out); /* its last acknowledgement may have gone with the receiver */
     cr_assert(status == 0 || status == CUE_ETIMEDOUT, "%s", cue_trail());
-}
-
-static uint64_t late(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info.late;
-}
-
-static int number_of(const cue_msg *m)
-{
-    int number = -1;
-    if (m->size == sizeof number)
-        memcpy(&number, m->data, sizeof number);
-    return number;
 }
 
 static int ask(int number, cue_time wait, cue_msg *answer)

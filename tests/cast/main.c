@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define ROLE_DECLARE(name, what) int role_##name(int argc, char **argv);
 ROLES(ROLE_DECLARE)
@@ -23,6 +24,11 @@ int role_hear(void)
 {
     unsigned char byte;
     return recv(CAST_FD, &byte, 1, 0) == 1 ? byte : -1;
+}
+
+void role_rest(unsigned us)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = (long)us * 1000 }, NULL);
 }
 
 int main(int argc, char **argv)

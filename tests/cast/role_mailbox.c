@@ -21,11 +21,6 @@ static struct storm *storm_map(const char *path)
     return map == MAP_FAILED ? NULL : map;
 }
 
-static void rest(unsigned us)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = (long)us * 1000 }, NULL);
-}
-
 /* URL: opens to send, says r; sends one int a byte that it is told, says k; e: exits without close. */
 int role_mailbox_sender(int argc, char **argv)
 {
@@ -166,12 +161,12 @@ int role_storm_sender(int argc, char **argv)
         if (sent < 0 && sent != CUE_EFULL && sent != CUE_ENOMEM && sent != CUE_ECLOSED)
             return 2;
         if (sent == CUE_ECLOSED)
-            rest(50);
+            role_rest(50);
         if (sent >= 0)
             n += sent ? (uint64_t)sent : 1;
         atomic_store(&storm->committed[sender][life], n);
         if (rand() % 64 == 0)
-            rest((unsigned)rand() % (rand() % 8 ? 100 : 3000)); /* so that the receiver sleeps now and then */
+            role_rest((unsigned)rand() % (rand() % 8 ? 100 : 3000)); /* so that the receiver sleeps now and then */
     }
 }
 
@@ -202,7 +197,7 @@ static int storm_open(const char *url, cue_channel **ch)
     for (int tries = 0; tries < 2000 && status == CUE_EBUSY; tries++) {
         status = cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .spin = CUE_US(rand() % 3 * 20 + 1) }, ch);
         if (status == CUE_EBUSY)
-            rest(1000);
+            role_rest(1000);
     }
     return status;
 }
@@ -236,7 +231,7 @@ int role_storm_receiver(int argc, char **argv)
             cue_msg_release(&m[i]);
         }
         if (rand() % 256 == 0)
-            rest((unsigned)rand() % 100);
+            role_rest((unsigned)rand() % 100);
         if (++batches == 3 || rand() % 128 == 0) /* also in a short life */
             cue_channel_shut(ch, CUE_DRAIN, CUE_NOW);
     }
@@ -250,6 +245,6 @@ int role_storm_reaper(int argc, char **argv)
         return 1;
     for (;;) {
         cue_pool_check(pool, true, NULL, NULL);
-        rest(200);
+        role_rest(200);
     }
 }

@@ -20,11 +20,6 @@ static struct queue_storm *storm_map(const char *path)
     return map == MAP_FAILED ? NULL : map;
 }
 
-static void rest(unsigned us)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = (long)us * 1000 }, NULL);
-}
-
 static int storm_send(cue_channel *ch, const struct queue_bytes *bytes)
 {
     cue_block block = { 0 };
@@ -64,9 +59,9 @@ int role_queue_storm_sender(int argc, char **argv)
         else if (status != CUE_EFULL && status != CUE_ENOMEM && status != CUE_ECLOSED)
             return 2;
         else
-            rest(50);
+            role_rest(50);
         if (rand() % 64 == 0)
-            rest((unsigned)rand() % (rand() % 8 ? 100 : 3000)); /* so that receivers sleep now and then */
+            role_rest((unsigned)rand() % (rand() % 8 ? 100 : 3000)); /* so that receivers sleep now and then */
     }
     for (;;)
         pause();
@@ -127,7 +122,7 @@ int role_queue_storm_receiver(int argc, char **argv)
             if (wrong)
                 return wrong;
             if (rand() % 32 == 0)
-                rest((unsigned)rand() % 200);
+                role_rest((unsigned)rand() % 200);
             cue_msg_release(&m[i]);
         }
     }

@@ -64,5 +64,7 @@ enum { CAST_FD = 3 };
 /* For roles: say a byte; wait for one (-1: the test has ended). */
 int role_say(char byte);
 int role_hear(void);
+/* Nothing, for so many microseconds: a storm's own pace, no wait for anything. */
+void role_rest(unsigned us);
 
 #endif
