@@ -114,7 +114,8 @@ int shm_link(int fd, const char *path)
 
 int shm_open_path(const char *path, bool write, int *fd)
 {
-    *fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+    /* not to wait for the other end of a FIFO that somebody put there; files know no waiting */
+    *fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (*fd >= 0)
         return 0;
     return errno == ENOENT ? CUE_ENOENT : trail_errno("cannot open %s", path);

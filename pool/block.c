@@ -689,8 +689,11 @@ static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t in
     out->leases =
         low | high ? (uint32_t)(__builtin_popcountll(low) + __builtin_popcountll(high)) : 0; /* without an instruction for it: dear */
     out->owner = rec_party(state);
-    if (out->owner && out->owner <= pool->max_parties)
-        out->owner_pid = party_pid(atomic_load_explicit(&pool->parties[out->owner - 1].word, relaxed));
+    if (out->owner && out->owner <= pool->max_parties) {
+        const struct party *party = &pool->parties[out->owner - 1];
+        out->owner_pid = party_pid(atomic_load_explicit(&party->word, relaxed));
+        out->owner_start = atomic_load_explicit(&party->start, relaxed);
+    }
     char *data;
     if (pool_bytes(pool, index, &data, &out->capacity) && note & NOTE_NAMED)
         snprintf(out->name, sizeof out->name, "%.63s", data + out->capacity);

@@ -232,6 +232,19 @@ static int object_make(struct cue_pool *pool, const struct pool_header *h, const
     return status;
 }
 
+static void note_maker(struct pool_header *h, const char *label)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    h->made_unix_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    h->maker_pid = getpid();
+    h->maker_start = process_start_time(getpid());
+    if (label)
+        snprintf(h->maker, sizeof h->maker, "%s", label);
+    else
+        process_label(h->maker, sizeof h->maker);
+}
+
 static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_opts *opts)
 {
     struct pool_header plan_of;
@@ -248,6 +261,7 @@ static int pool_build(struct cue_pool *pool, const char *name, const cue_pool_op
     plan_of.made_boot = process_boot();
     plan_of.quota = opts->quota;
     plan_of.numa = opts->numa;
+    note_maker(&plan_of, opts->label);
     snprintf(plan_of.name, sizeof plan_of.name, "%s", name ? name : "");
     plan_of.checksum = geometry_checksum(&plan_of);
     status = object_make(pool, &plan_of, opts);
@@ -326,7 +340,9 @@ static int header_read(int fd, const char *what, struct pool_header *header, str
 {
     if (fstat(fd, info))
         return trail_errno("cannot look at %s", what);
-    if (!S_ISREG(info->st_mode) || info->st_size < PAGE)
+    if (!S_ISREG(info->st_mode))
+        return trail(CUE_ECORRUPT, "%s is not a pool: it is no regular file", what);
+    if (info->st_size < PAGE)
         return trail(CUE_ECORRUPT, "%s is not a pool: it has %lld bytes", what, (long long)info->st_size);
     ssize_t got = pread(fd, header, sizeof *header, 0); /* not through a mapping: whoever truncates it must not kill us */
     if (got < (ssize_t)sizeof *header)

@@ -236,7 +236,13 @@ struct pool_header {
     uint64_t places_at, events_at; /* offsets in the object */
     uint64_t spare0;
     uint64_t checksum;
-    uint64_t spare1[64 - 33];
+    /* for people, not covered by it: who made the pool, and when. All zero: made before this was noted */
+    uint64_t maker_start; /* clock ticks after boot, see process_start_time() */
+    int32_t maker_pid;    /* in its own pid namespace */
+    uint32_t spare1;
+    int64_t made_unix_ns; /* CLOCK_REALTIME: for a later boot, of which made_ns says nothing */
+    char maker[POOL_NAME_BYTES];
+    uint64_t spare2[64 - 44];
     /* shared words, a line each */
     _Alignas(64) _Atomic uint32_t life;    /* LIFE_…: set under LOCK_INIT, or GONE by destroy */
     _Alignas(64) _Atomic uint32_t room;    /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */

@@ -140,6 +140,7 @@ int cue_pool_parties(cue_pool *pool, cue_party_info *rows, size_t n)
         row->uid = atomic_load_explicit(&party->uid, relaxed);
         row->gid = atomic_load_explicit(&party->gid, relaxed);
         row->since_ns = atomic_load_explicit(&party->since_ns, relaxed);
+        row->start = atomic_load_explicit(&party->start, relaxed);
         row->quota = atomic_load_explicit(&party->quota, relaxed);
         row->failed = atomic_load_explicit(&party->failed, relaxed);
         row->blocks = counts[slot].blocks;

@@ -102,6 +102,19 @@ Test(shm, a_symbolic_link_is_not_followed)
     cr_assert(ne(str, (char *)cue_trail(), ""));
 }
 
+/* Whoever may make names in /dev/shm could make others wait for ever. */
+Test(shm, a_fifo_is_not_waited_for)
+{
+    char path[SHM_PATH_MAX];
+    int fd;
+    shm_path(test_name("fifo"), path);
+    cr_assert(eq(int, mkfifo(path, 0600), 0));
+    int status = shm_open_path(path, false, &fd); /* nobody has it open for writing */
+    unlink(path);
+    cr_assert(eq(int, status, 0));
+    close(fd);
+}
+
 Test(shm, a_mapping_is_aligned_shared_and_readable_once_present)
 {
     int fd;

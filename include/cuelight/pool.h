@@ -97,7 +97,8 @@ typedef struct cue_party_info {
     uint32_t dead;     /* 1: and nobody has cleaned up after it yet */
     uint32_t reserved;
     char label[64];
-    uint64_t spare[4];
+    uint64_t start; /* when its process started, clock ticks after boot as in /proc/PID/stat: with the pid, which process it is */
+    uint64_t spare[3];
 } cue_party_info;
 
 /* All live blocks of a type. */
@@ -195,7 +196,8 @@ typedef struct cue_block_info {
     uint32_t owner;  /* party, 0 if it belongs to the pool; parties count from 1 */
     int32_t owner_pid;
     char name[64];
-    uint64_t spare[4];
+    uint64_t owner_start; /* when the owner's process started, as in cue_party_info, which also has its program */
+    uint64_t spare[3];
 } cue_block_info;
 
 enum { CUE_BLOCK_OWNED = 1, CUE_BLOCK_KEPT = 2, CUE_BLOCK_SENT = 3, CUE_BLOCK_DOOMED = 4 };
