@@ -77,8 +77,9 @@ static const struct trip trips[] = {
     { MESSAGE, { 100000000 }, "out?kind=topic", "back?kind=topic" },
     { 0, { 100000000 }, "out?kind=stream", "back?kind=stream" },
     { 0, { 100000000 }, "out", "back" },
+    { MESSAGE, { 100000000 }, "out?kind=queue", "back?kind=queue" },
 };
-enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM, TOPIC, STREAM_BYTES, BYTES };
+enum { SPINNING, ASLEEP, ONE_MIB, MANY_MIB, STREAM, TOPIC, STREAM_BYTES, BYTES, QUEUE };
 
 static inline void go_out(const struct trip *trip, cue_channel *ch, int what)
 {
@@ -440,6 +441,7 @@ static const struct bench_case cases[] = {
     { "fanout.2", fanout_publish, fanout_read, 2 },
     { "fanout.4", fanout_publish, fanout_read, 4 },
     { "fanout.8", fanout_publish, fanout_read, 8 },
+    { "queue.oneway", ping, pong, QUEUE },
     { "queue.2x2", queue_run, queue_help, 0 },
     { "recv.view", recv_view, NULL, 0 },
 };

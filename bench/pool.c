@@ -6,6 +6,7 @@
 #include "bench/bench.h"
 #include "bench/pairs.h"
 
+#include <cuelight/channel.h>
 #include <cuelight/pool.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -189,6 +190,101 @@ static void frees(struct bench *b, long kind)
         pthread_join(thread, NULL);
     }
     cue_pool_close(pool);
+}
+
+/* The same between two processes. The blocks go over by a lane, which brings their records along; so their owner looks at all of
+ * them again before they are freed. Turns: SENDS, TAKES, LOOKS, FREES, and again; STOPS instead of TAKES ends the round. */
+enum { SENDS, TAKES, LOOKS, FREES_THEM, STOPS };
+struct turns {
+    _Alignas(128) _Atomic uint32_t turn;
+    _Alignas(128) uint64_t ticks; /* that the last batch took */
+};
+
+static uint32_t turn_wait(struct turns *t, uint32_t mine, uint32_t or_this)
+{
+    uint32_t now;
+    while ((now = atomic_load_explicit(&t->turn, memory_order_acquire)) != mine && now != or_this) /* pairs with: turn_pass */
+        bench_relax();
+    return now;
+}
+static void turn_pass(struct turns *t, uint32_t to)
+{
+    atomic_store_explicit(&t->turn, to, memory_order_release); /* pairs with: turn_wait */
+}
+static cue_channel *open_frees(const struct bench *b, unsigned how)
+{
+    char url[128];
+    cue_channel *ch;
+    snprintf(url, sizeof url, "shm://%s/frees", bench_tag(b));
+    CUE_MUST(cue_channel_open(url, how, NULL, &ch));
+    return ch;
+}
+
+static void look_at_all(cue_pool *pool)
+{
+    cue_block_info info;
+    for (uint64_t cursor = 0; cue_block_next(pool, 0, &cursor, &info) == 1;) {}
+}
+
+static void frees_of_another(struct bench *b, long arg)
+{
+    struct turns *t = bench_shared(b, sizeof *t);
+    (void)arg;
+    bench_pin(b, 0);
+    cue_channel *ch = open_frees(b, CUE_SEND);
+    cue_pool *pool = cue_channel_pool(ch);
+    struct helper *h = bench_helper(b, 0);
+    while (bench_next(b)) {
+        uint64_t least = UINT64_MAX, end = bench_end(b);
+        helper_go(h, bench_seconds(b));
+        while (ticks_now() < end) {
+            for (int i = 0; i < FREES; i++) {
+                cue_block block;
+                CUE_MUST(cue_block_alloc(pool, 64, NULL, &block));
+                CUE_MUST(cue_channel_send(ch, &(cue_msg){ .move = &block }, CUE_SEC(20)));
+            }
+            turn_pass(t, TAKES);
+            turn_wait(t, LOOKS, LOOKS);
+            look_at_all(pool);
+            turn_pass(t, FREES_THEM);
+            turn_wait(t, SENDS, SENDS);
+            if (t->ticks < least)
+                least = t->ticks;
+        }
+        turn_pass(t, STOPS);
+        helper_figure(h);
+        bench_figure(b, ticks_ns(least) / FREES);
+    }
+    helper_end(h);
+    cue_channel_close(ch);
+}
+static void frees_for_another(struct bench *b, long arg)
+{
+    static cue_block blocks[FREES];
+    struct turns *t = bench_shared(b, sizeof *t);
+    (void)arg;
+    bench_pin(b, 1);
+    cue_channel *ch = open_frees(b, CUE_RECV);
+    while (bench_next(b)) {
+        while (turn_wait(t, TAKES, STOPS) == TAKES) {
+            for (int i = 0; i < FREES; i++) {
+                cue_msg m;
+                CUE_MUST(cue_channel_recv(ch, &m, CUE_SEC(20)));
+                blocks[i] = cue_move(&m.block);
+                cue_msg_release(&m);
+            }
+            turn_pass(t, LOOKS);
+            turn_wait(t, FREES_THEM, FREES_THEM);
+            uint64_t begin = ticks_now();
+            for (int i = 0; i < FREES; i++)
+                cue_block_free(&blocks[i]);
+            t->ticks = ticks_now() - begin;
+            turn_pass(t, SENDS);
+        }
+        turn_pass(t, SENDS);
+        bench_figure(b, 0);
+    }
+    cue_channel_close(ch);
 }
 
 /* ---- looking up ---- */
@@ -492,6 +588,7 @@ static const struct bench_case cases[] = {
     { "free.own", frees, NULL, FREE_OWN },
     { "free.remote", frees, NULL, FREE_REMOTE },
     { "free.bound", frees, NULL, FREE_BOUND },
+    { "free.process", frees_of_another, frees_for_another, 0 },
     { "lease", lease, NULL, 1000 },
     { "find.id", find_id, NULL, MILLION },
     { "find.id.warm", find_id, NULL, 1000 },

@@ -1,4 +1,4 @@
-/* What questions cost, and what it costs to wait: the rows lane.ask.*, lane.idle.* and lane.mailbox.memory. */
+/* What questions cost, and what it costs to wait: the rows lane.request.* and lane.idle.*. */
 #include "bench/bench.h"
 
 #include <cuelight/channel.h>

@@ -116,11 +116,15 @@ impl Helper {
 }
 
 fn until<T>(mut f: impl FnMut() -> Option<T>) -> T {
-    loop {
+    for looks in 1u64.. {
         if let Some(found) = f() {
             return found;
         }
+        if looks % 1024 == 0 {
+            std::thread::yield_now(); // both may be on one CPU
+        }
     }
+    unreachable!()
 }
 
 /// Ping and pong: the first process measures, its helper answers. `send` says whether it is the round's last.
