@@ -221,6 +221,82 @@ def test_keys(pool):
     assert pool.stats()["blocks"] == 3
 
 
+def test_many_keys_at_once(pool):
+    made = [pool.put(bytes([n % 251]), type=7, id=n + 1) for n in range(0, 1000, 2)]
+    named = pool.put(b"by name", name="one")
+    keys = [(7, n + 1) for n in range(1000)]
+    found = pool.find_many(keys)
+    assert [None if block is None else (block.key_id, bytes(block)) for block in found] == [
+        None if n % 2 else (n + 1, bytes([n % 251])) for n in range(1000)
+    ]
+    assert not any(block.owned for block in found[::2])
+    assert pool.find_ids(iter(keys)) == [None if n % 2 else made[n // 2].id for n in range(1000)]
+    mixed = ["one", made[3].id, (7, 1), "nobody", (0, made[4].id), (8, 1), np.int64(made[5].id)]
+    assert pool.find_ids(mixed) == [named.id, made[3].id, made[0].id, None, made[4].id, None, made[5].id]
+    assert [block and bytes(block) for block in pool.find_many(mixed)] == [
+        b"by name", b"\6", b"\0", None, b"\x08", None, b"\n"
+    ]  # fmt: skip
+    assert pool.find_many([]) == pool.find_ids(()) == []
+    assert pool.find_many(["one"])[0].data.readonly
+    pool.find_many(["one"], writable=True)[0].data[:2] = b"BY"
+    assert bytes(named) == b"BY name"
+
+
+def test_views_found_together_end_one_by_one(pool):
+    made = [pool.put(b"x", type=7, id=n) for n in (1, 2, 3)]
+    arrays = [block.array() for block in pool.find_many([(7, n) for n in (1, 2, 3)])]
+    for block in made:
+        block.free()
+    assert pool.find_many([(7, n) for n in (1, 2, 3)]) == [None] * 3
+    assert [array.tobytes() for array in arrays] == [b"x"] * 3
+    assert pool.stats()["blocks"] == 3
+    del arrays[1]
+    assert pool.stats()["blocks"] == 2
+    del arrays, block, made
+    assert pool.stats()["blocks"] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (1.5, cue.TypeMismatch),
+        (None, cue.TypeMismatch),
+        ((7,), cue.TypeMismatch),
+        ([7, 1], cue.TypeMismatch),
+        ((7, -1), cue.Invalid),
+        ((1 << 32, 1), cue.Invalid),
+        (-1, cue.Invalid),
+        ("x" * 64, cue.Invalid),
+        ("a\0b", cue.Invalid),
+        ((7, 1.5), TypeError),
+    ],
+    ids=str,
+)
+def test_one_key_that_is_none_and_nothing_is_held(pool, wrong, expected):
+    kept = pool.put(b"x", type=7, id=1)
+    for call in (pool.find_many, pool.find_ids):
+        with pytest.raises(expected):
+            call([(7, 1), wrong, (7, 1)])
+    with pytest.raises(TypeError):
+        pool.find_many(5)
+    info = next(pool.blocks())
+    kept.free()
+    assert info.leases <= 1
+    assert pool.stats()["blocks"] == 0
+
+
+def test_an_observer_finds_ids_and_copies(name, pool):
+    pool.put(b"watched", type=3, id=1)
+    with cue.Pool(name, read_only=True) as watcher:
+        ids = watcher.find_ids([(3, 1), (3, 2)])
+        assert ids[1] is None
+        assert watcher.read(ids[0]) == b"watched"
+        with pytest.raises(cue.NotAllowed):
+            watcher.find_many([(3, 1)])
+    with pytest.raises(cue.Invalid, match="closed"):
+        watcher.find_ids([(3, 1)])
+
+
 def test_what_is_not_published_is_not_found(pool):
     block = pool.alloc(8, type=1, id=1)
     with pytest.raises(cue.NotFound):

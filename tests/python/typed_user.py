@@ -17,6 +17,10 @@ def channels(name: str) -> int:
     with cue.Pool(name, "4MiB") as pool:
         block = pool.put(b"some bytes", name="it")
         found: cue.Block = pool.find(name="it")
+        many: list[cue.Block | None] = pool.find_many(["it", (7, 1), found.id])
+        assert many[1] is None
+        ids: list[int | None] = pool.find_ids(["it"])
+        assert ids == [found.id]
         size: int = found.size
         array = pool.empty((3, 4), np.float64)
         array[0, 0] = 1

@@ -98,6 +98,7 @@ cdef extern from "cuelight/pool.h" nogil:
     int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out)
     int cue_block_publish(cue_block *b, unsigned flags)
     int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out)
+    int64_t cue_block_find_many(cue_pool *pool, const cue_key *keys, size_t n, cue_block *out, uint64_t *ids)
     int cue_block_view(const cue_block *b, size_t offset, size_t size, cue_block *out)
     int cue_block_resize(cue_block *b, size_t size)
     int cue_block_copy(const cue_block *src, cue_pool *to, const cue_block_opts *opts, cue_block *out)

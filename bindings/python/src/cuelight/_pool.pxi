@@ -1,6 +1,67 @@
 # Pools.
 
 @cython.final
+@cython.no_gc
+cdef class Keys:
+    """Keys as C reads them, and what they find; views that nobody takes out are released."""
+    cdef cue_key *keys
+    cdef uint64_t *ids
+    cdef cue_block *found
+    cdef size_t n
+    cdef list names  # which the keys point to
+
+    def __cinit__(self, keys, bint views):
+        cdef list wanted = list(keys)
+        cdef size_t i
+        self.n = len(wanted)
+        self.names = []
+        self.keys = <cue_key *>calloc(self.n + 1, sizeof(cue_key))
+        self.ids = <uint64_t *>calloc(self.n + 1, sizeof(uint64_t))
+        self.found = <cue_block *>calloc(self.n + 1, sizeof(cue_block)) if views else NULL
+        if self.keys == NULL or self.ids == NULL or (views and self.found == NULL):
+            raise MemoryError
+        for i in range(self.n):
+            self.set(i, wanted[i])
+
+    cdef int set(self, size_t i, object key) except -1:
+        cdef cue_key *at = &self.keys[i]
+        cdef bytes text
+        if isinstance(key, str):
+            text = name_of(key, "a key")
+            self.names.append(text)
+            at.name = chars(text)
+        elif isinstance(key, tuple) and len(<tuple>key) == 2:
+            at.type = <uint32_t>whole((<tuple>key)[0], "a key's type", UINT32_MAX)
+            at.id = whole((<tuple>key)[1], "a key's id", UINT64_MAX)
+        elif hasattr(key, "__index__"):
+            at.id = whole(key, "a key", UINT64_MAX)
+        else:
+            refuse(CUE_ETYPE, f"keys[{i}] is {key!r}; a key is a name, a (type, id) or an automatic id")
+        return 0
+
+    cdef int look_up(self, PoolHandle handle) except -1:
+        cdef int64_t status
+        handle.get()
+        handle.enter()
+        try:
+            with nogil:
+                status = cue_block_find_many(handle.pool, self.keys, self.n, self.found, self.ids)
+            handle.get()
+            return check(<int>status if status < 0 else 0)
+        finally:
+            handle.leave()
+
+    def __dealloc__(self):
+        cdef size_t i
+        if self.found != NULL:
+            for i in range(self.n):
+                cue_block_release(&self.found[i])
+        free(self.keys)
+        free(self.ids)
+        free(self.found)
+
+
+@cython.final
 cdef class Pool:
     """A pool of shared memory, opened, or made if there is none.
 
@@ -385,6 +446,66 @@ cdef class Pool:
             refuse(CUE_ENOENT, f"no block {what} in pool {handle.name}")
         check(status)
         return new_block(&b, handle, False, writable)
+
+    def find_many(self, keys, *, writable=False):
+        """Views of the published blocks with these keys, as they are now: many look-ups in one call, whose trips to memory overlap.
+
+        Parameters
+        ----------
+        keys : iterable
+            Each a name (str), a ``(type, id)`` as its maker chose them, or an automatic id (`Block.id`, int).
+        writable : bool
+            Whether their buffers may be written to; others may be looking.
+
+        Returns
+        -------
+        list of Block or None
+            As long as `keys`; None where there is none.
+
+        Raises
+        ------
+        Invalid, TypeMismatch
+            One of them is no key; then no block is held.
+        NotAllowed
+            The pool was opened read-only: see `find_ids`.
+        """
+        cdef Keys wanted = Keys(keys, True)
+        cdef PoolHandle handle = self.handle
+        cdef size_t i
+        wanted.look_up(handle)
+        result = []
+        for i in range(wanted.n):
+            if wanted.ids[i] == 0:
+                result.append(None)
+                continue
+            result.append(new_block(&wanted.found[i], handle, False, writable))
+            memset(&wanted.found[i], 0, sizeof(cue_block))
+        return result
+
+    def find_ids(self, keys):
+        """The automatic ids of the published blocks with these keys, as they are now; it takes no leases.
+
+        For an observer, who can take none and copies what he found (`read`), and for asking whether something is there.
+
+        Parameters
+        ----------
+        keys : iterable
+            As for `find_many`.
+
+        Returns
+        -------
+        list of int or None
+            As long as `keys`; None where there is none.
+
+        Raises
+        ------
+        Invalid, TypeMismatch
+            One of them is no key.
+        """
+        cdef Keys wanted = Keys(keys, False)
+        cdef size_t i
+        wanted.look_up(self.handle)
+        return [wanted.ids[i] or None for i in range(wanted.n)]
 
     def attach(self, descriptor, *, writable=False):
         """A view of what a descriptor names, which must be in this pool.
