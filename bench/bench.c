@@ -191,6 +191,11 @@ void bench_pin(const struct bench *b, unsigned which)
         bench_fail("cannot pin to CPU %u: %s", b->cpus[which % b->ncpus], strerror(errno));
 }
 
+bool bench_is_pinned(const struct bench *b)
+{
+    return b->ncpus > 0;
+}
+
 void *bench_shared(struct bench *b, size_t bytes)
 {
     int fd = b->helping ? SHARED_FD : memfd_create(b->tag, 0);

@@ -56,6 +56,7 @@ uint64_t bench_end(const struct bench *b);             /* ticks at which a round
 const char *bench_tag(const struct bench *b);          /* names what this contestant's processes share: letters, digits and '-' */
 unsigned bench_index(const struct bench *b);           /* which helper we are, from 0 */
 void bench_pin(const struct bench *b, unsigned which); /* to the first (0) or second (1) CPU given; nothing without --cpus */
+bool bench_is_pinned(const struct bench *b);
 void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* Starts helper `index` and waits until it is ready. It dies with us. */
