@@ -15,7 +15,7 @@ static cue_channel *open_lane(const struct bench *b, unsigned number, unsigned h
     char url[128];
     cue_channel *ch;
     snprintf(url, sizeof url, "shm://%s/lane%u", bench_tag(b), number);
-    bool spins = how & CUE_RECV && bench_is_pinned(b); /* longer than a question takes to come; else as by default: both may be on one CPU */
+    bool spins = how & CUE_RECV && bench_is_pinned(b); /* longer than a question takes to come; else both may be on one CPU */
     CUE_MUST(cue_channel_open(url, how, &(cue_channel_opts){ .spin = { spins ? 100000000 : 0 } }, &ch));
     return ch;
 }
