@@ -169,7 +169,8 @@ Test(tools, looking_makes_and_changes_nothing)
         cr_assert(eq(int, tool("%s", args), 3), "%s", args);
         cr_assert(not(exists(name)));
     }
-    cr_assert(eq(int, tool("ls no/name"), 2));
+    cr_assert(eq(int, tool("ls no/such/file"), 3));
+    cr_assert(eq(int, tool("ls no:name"), 2));
     /* an orphaned pool is shown as it is, and stays */
     killed_owner(name, "3");
     for (int i = 0; i < 2; i++) {
@@ -197,7 +198,7 @@ Test(tools, blocks_lists_what_is_there)
     cr_assert(eq(int, atoi(said), 1));
     cr_assert(eq(int, tool("blocks %s --type 8", name), 1), "nothing matched");
     cr_assert(eq(int, tool("blocks %s --by owner --json", name), 0));
-    cr_assert(says("\"label\": \"pool\", \"blocks\": 1, \"bytes\": 100, \"leaked\": 0}"));
+    cr_assert(says("\"label\": \"pool\", \"start\": 0, \"started\": null, \"blocks\": 1, \"bytes\": 100, \"leaked\": 0}"));
     cr_assert(says("\"blocks\": 2, \"bytes\": 5000, \"leaked\": 0}"));
     cr_assert(eq(int, tool("blocks %s --by type --json", name), 0));
     cr_assert(says("{\"type\": 7, \"blocks\": 1, \"kept\": 0, \"bytes\": 8192}"));

@@ -121,57 +121,65 @@ static int examine(cue_pool *pool, void *arg)
     return EXIT_FINE;
 }
 
+/* It is no fault that other users' pools are theirs, unless one was asked for. */
+static int unopened(const struct place *place, int status, struct examination *exam)
+{
+    char text[350];
+    bool theirs = status == CUE_EPERM && !options.nargs;
+    unopened_text(status, place, text, sizeof text);
+    finding(exam, theirs ? WARNING : FAULT, "%s: %s", cue_status_name(status), text);
+    return theirs ? EXIT_FINE : code_of(status);
+}
+
 /* Cleans up as a party. What it did is a note; what is still wrong afterwards is a fault. */
-static int fix(const char *name, struct examination *exam)
+static int fix(const struct place *place, struct examination *exam)
 {
     cue_pool *pool;
-    char path[SHM_PATH_MAX];
-    int status = cue_pool_open(name, &(cue_pool_opts){ .flags = CUE_ATTACH, .label = "cuelight doctor" }, &pool);
+    cue_pool_opts opts = { .flags = CUE_ATTACH, .label = "cuelight doctor", .mode = options.nargs ? 0777 : 0 };
+    int status = open_place(place, &opts, &pool);
     if (status == CUE_ENOENT) {
         finding(exam, NOTE, "nobody used it and it held nothing: removed");
         return EXIT_FINE;
     }
-    if (status) {
-        finding(exam, FAULT, "%s: %s", cue_status_name(status), cue_trail());
-        return code_of(status);
-    }
+    if (status)
+        return unopened(place, status, exam);
     int faults = cue_pool_check(pool, true, fault_line, exam);
     cue_pool_close(pool);
-    shm_path(name, path);
+    if (faults < 0) {
+        finding(exam, FAULT, "%s: %s", cue_status_name(faults), cue_trail());
+        return code_of(faults);
+    }
     if (faults == 0)
         finding(exam, NOTE,
-                access(path, F_OK) == 0 ? "cleaned up after the dead; every invariant holds"
-                                        : "nobody used it and it held nothing: removed");
+                access(place->path, F_OK) == 0 ? "cleaned up after the dead; every invariant holds"
+                                               : "nobody used it and it held nothing: removed");
     return faults ? EXIT_FOUND : EXIT_FINE;
 }
 
-/* What is wrong before the fix is only told, it does not count. */
-static int dead_in(cue_pool *pool, void *arg)
+/* Is there anything to clean up? What is wrong before the fix is only told, it does not count. */
+static int needs_fix(cue_pool *pool, void *arg)
 {
-    unsigned parties;
-    count_parties(pool, &parties, arg);
-    if (parties == *(unsigned *)arg)
-        ++*(unsigned *)arg; /* also one that nobody uses is worth a visit */
+    unsigned parties, dead;
+    count_parties(pool, &parties, &dead);
+    *(bool *)arg = dead || (parties == 0 && !pool->persists); /* also one that nobody uses is worth a visit */
     return EXIT_FINE;
 }
 
-static int examine_one(const char *name, void *arg)
+static int examine_one(const struct place *place, void *arg)
 {
     struct examination *exam = arg;
     int status, code;
-    exam->pool = name;
+    exam->pool = place->shown;
     if (options.fix) {
-        unsigned dead = 0;
-        code = look_at(name, dead_in, &dead, &status);
-        if (status == CUE_EBUSY || (!status && dead))
-            return exam->code = worse(exam->code, fix(name, exam));
+        bool needed = false;
+        look_at(place, needs_fix, &needed, &status);
+        if (status == CUE_EBUSY || (!status && needed))
+            return exam->code = worse(exam->code, fix(place, exam));
     }
-    code = look_at(name, examine, exam, &status);
+    code = look_at(place, examine, exam, &status);
     if (status == CUE_ENOENT && !options.nargs)
-        return EXIT_FINE; /* gone meanwhile */
-    if (status)
-        finding(exam, FAULT, "%s: %s", cue_status_name(status), *cue_trail() ? cue_trail() : cue_status_text(status));
-    return exam->code = worse(exam->code, code);
+        return exam->code; /* gone meanwhile */
+    return exam->code = worse(exam->code, status ? unopened(place, status, exam) : code);
 }
 
 int run_doctor(void)
@@ -179,7 +187,7 @@ int run_doctor(void)
     struct examination exam = { .rows = rows_begin() };
     unsigned count = 0;
     if (options.nargs) {
-        examine_one(options.args[0], &exam);
+        examine_one(&options.at, &exam);
     } else {
         examine_memory(&exam);
         examine_kernel(&exam);

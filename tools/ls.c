@@ -1,7 +1,6 @@
 /* cuelight ls: the pools of this machine; what is in one. */
 #include "tool.h"
 
-#include "base/clock.h"
 #include "base/process.h"
 #include "base/shm.h"
 #include "channels/lane.h"
@@ -10,50 +9,89 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static double age_of(uint64_t since_ns)
-{
-    int64_t now = clock_ns();
-    return since_ns && since_ns <= (uint64_t)now ? (double)((uint64_t)now - since_ns) / 1e9 : -1;
-}
-
 /* ---- ls ---- */
 
 struct pool_row {
     cue_pool_info info;
     unsigned parties, dead;
     double age;
+    char users[240]; /* "2: 411 viewer, 502 python" */
+    struct {
+        int32_t pid;
+        uint64_t start;
+        double started;
+        const char *is; /* "attached", "dead", or "left" */
+        char label[POOL_NAME_BYTES];
+    } maker;
 };
+
+static void who_has_it(cue_pool *pool, struct pool_row *row)
+{
+    unsigned shown = 0;
+    size_t used = (size_t)snprintf(row->users, sizeof row->users, "%u", row->parties);
+    for (unsigned slot = 0; slot < pool->max_parties; slot++) {
+        const struct party *party = &pool->parties[slot];
+        uint64_t word = atomic_load_explicit(&party->word, memory_order_acquire);
+        if (party_state(word) != PARTY_LIVE)
+            continue;
+        bool dead = party_dead(pool, slot, party_epoch(word));
+        if (party_pid(word) == row->maker.pid && atomic_load_explicit(&party->start, memory_order_relaxed) == row->maker.start)
+            row->maker.is = dead ? "dead" : "attached";
+        if (shown < 4)
+            used += (size_t)snprintf(row->users + used, sizeof row->users - used, "%s%d %.20s%s", shown ? ", " : ": ", party_pid(word),
+                                     party->label, dead ? " dead" : "");
+        shown++;
+    }
+    if (shown > 4)
+        used += (size_t)snprintf(row->users + used, sizeof row->users - used, ", ...");
+    if (row->dead)
+        snprintf(row->users + used, sizeof row->users - used, " (%u dead: cuelight doctor)", row->dead);
+}
 
 static int pool_row(cue_pool *pool, void *arg)
 {
     struct pool_row *row = arg;
+    const struct pool_header *header = pool->header;
     int status = cue_pool_stat(pool, &row->info);
     if (status)
         return say_status(status, pool->name);
     count_parties(pool, &row->parties, &row->dead);
-    row->age = pool->header->made_boot == process_boot() ? age_of(pool->header->made_ns) : -1;
+    row->age = header->made_boot == process_boot() ? age_of(pool, header->made_ns) : -1;
+    if (row->age < 0 && header->made_unix_ns)
+        row->age = (double)time(NULL) - (double)header->made_unix_ns / 1e9;
+    row->maker.pid = header->maker_pid;
+    row->maker.start = header->maker_start;
+    row->maker.started = header->made_boot == process_boot() ? started_at(pool, header->maker_start) : -1;
+    row->maker.is = "left";
+    snprintf(row->maker.label, sizeof row->maker.label, "%.63s", header->maker);
+    who_has_it(pool, row);
     return EXIT_FINE;
 }
 
-static int list_one(const char *name, void *arg)
+static int list_one(const struct place *place, void *arg)
 {
     struct rows *rows = arg;
-    struct pool_row row = { .age = -1 };
+    struct pool_row row = { .age = -1, .maker = { .started = -1 } };
     struct stat object = { 0 };
-    char path[SHM_PATH_MAX], said[160] = "", parties[80] = "-";
-    int status, code = look_at(name, pool_row, &row, &status);
+    char said[400] = "", user[40] = "", maker[120] = "";
+    int status, code = look_at(place, pool_row, &row, &status);
+    bool there = lstat(place->path, &object) == 0;
     if (status == CUE_ENOENT)
         return EXIT_FINE; /* gone meanwhile */
-    shm_path(name, path);
-    if (stat(path, &object) == 0 && row.age < 0)
+    if (there && row.age < 0)
         row.age = (double)(time(NULL) - object.st_ctime);
-    if (status)
-        snprintf(said, sizeof said, "%s: %s", cue_status_name(status), *cue_trail() ? cue_trail() : cue_status_text(status));
-    else if (row.dead)
-        snprintf(parties, sizeof parties, "%u (%u dead: cuelight doctor)", row.parties, row.dead);
-    else
-        snprintf(parties, sizeof parties, "%u", row.parties);
-    row_text(rows, "pool", "POOL", name);
+    if (there)
+        show_user(user, object.st_uid);
+    if (row.maker.pid) {
+        int used = snprintf(maker, sizeof maker, "%d %.63s", row.maker.pid, row.maker.label);
+        if (strcmp(row.maker.is, "attached") != 0)
+            snprintf(maker + used, sizeof maker - (size_t)used, " (%s)", row.maker.is);
+    }
+    if (status) {
+        snprintf(said, sizeof said, "%s: ", cue_status_name(status));
+        unopened_text(status, place, said + strlen(said), sizeof said - strlen(said));
+    }
+    row_text(rows, "pool", "POOL", place->shown);
     row_bytes(rows, "size", "SIZE", row.info.size);
     row_bytes(rows, "used", "USED", row.info.used);
     row_bytes(rows, "taken", "TAKEN", (uint64_t)object.st_blocks * 512);
@@ -63,11 +101,18 @@ static int list_one(const char *name, void *arg)
     row_count(rows, "dead", NULL, row.dead);
     row_flag(rows, "orphaned", !status && row.parties == row.dead);
     row_age(rows, "age", "AGE", row.age);
+    row_text(rows, "user", "USER", user);
+    row_count(rows, "uid", NULL, object.st_uid);
+    row_count(rows, "maker_pid", NULL, (uint32_t)row.maker.pid);
+    row_text(rows, "maker", NULL, row.maker.pid ? row.maker.label : NULL);
+    row_time(rows, "maker_started", NULL, row.maker.started);
+    row_text(rows, "maker_is", NULL, row.maker.pid ? row.maker.is : NULL);
+    row_text(rows, NULL, "MADE BY", maker);
     row_text(rows, "error", NULL, status ? cue_status_name(status) : NULL);
-    row_text(rows, "trail", NULL, status ? cue_trail() : NULL);
-    row_text(rows, NULL, "PARTIES", status ? said : parties);
+    row_text(rows, "trail", NULL, status ? strstr(said, ": ") + 2 : NULL);
+    row_text(rows, NULL, "PARTIES", status ? said : row.users);
     row_end(rows);
-    return status ? EXIT_FOUND : code;
+    return status == CUE_EPERM ? EXIT_FINE : status ? EXIT_FOUND : code; /* other users' pools are their business */
 }
 
 /* ---- ls POOL ---- */
@@ -79,15 +124,19 @@ static void list_parties(cue_pool *pool)
     int found = cue_pool_parties(pool, parties, POOL_MAX_PARTIES);
     for (int i = 0; i < found; i++) {
         const cue_party_info *party = &parties[i];
-        char quota[16] = "-";
+        char quota[16] = "-", user[40];
+        show_user(user, party->uid);
         if (party->quota)
             show_bytes(quota, party->quota);
         row_text(rows, "kind", NULL, "party");
         row_count(rows, "party", "PARTY", party->party);
         row_count(rows, "pid", "PID", (uint32_t)party->pid);
         row_text(rows, "label", "PROGRAM", party->label);
-        row_count(rows, "uid", "UID", party->uid);
-        row_age(rows, "age", "AGE", age_of(party->since_ns));
+        row_text(rows, "user", "USER", user);
+        row_count(rows, "uid", NULL, party->uid);
+        row_count(rows, "start", NULL, party->start);
+        row_time(rows, "started", "STARTED", started_at(pool, party->start));
+        row_age(rows, "age", "AGE", age_of(pool, party->since_ns));
         row_count(rows, "blocks", "BLOCKS", party->blocks);
         row_bytes(rows, "bytes", "BYTES", party->bytes);
         row_both(rows, "quota", "QUOTA", party->quota, quota);
@@ -183,7 +232,7 @@ static int list_pool(cue_pool *pool, void *arg)
 int run_ls(void)
 {
     if (options.nargs)
-        return look(options.args[0], list_pool, NULL);
+        return look(list_pool, NULL);
     unsigned count;
     struct rows *rows = rows_begin();
     int code = each_pool(list_one, rows, &count);

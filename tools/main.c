@@ -2,6 +2,8 @@
  *
  *   cuelight COMMAND [POOL] [ARGUMENT...] [OPTION...]
  *
+ * POOL is a name, or the path of a file that holds one.
+ *
  * This file knows the options and the commands; ls.c, rm.c, blocks.c and doctor.c each hold one.
  */
 #include "tool.h"
@@ -19,30 +21,33 @@ struct options options;
 
 const struct command commands[] = {
     { "ls", "ls [POOL]", "pools, or what is in one: parties, lanes",
-      "Without POOL: a line a pool, also of those that nobody is attached to any more; a pool that cannot be read is shown with its\n"
-      "error. With POOL: its parties and its lanes.\n"
-      "Exit: 0; 1 if there is no pool, or one cannot be read; with POOL 3, 4 or 6 if it cannot be read.\n",
+      "Without POOL: a line a pool in /dev/shm: use, age, whose it is, who made it, who has it open; also of those that nobody has open\n"
+      "any more. One that cannot be read is shown with its error. With POOL: its parties and its lanes.\n"
+      "Exit: 0; 1 if there is no pool, or one is damaged or of another version; with POOL 3, 4 or 6 if it cannot be read.\n",
       0, 0, 1, run_ls },
     { "blocks", "blocks POOL [--type T] [--by owner|type] [--leaks]", "the blocks of a pool",
-      "A line a block. --type T: only those of this type. --by owner, --by type: sums instead. --leaks: only blocks that nobody\n"
+      "A line a block, with the process that owns it and when that started. --type T: only those of this type. --by owner, --by type: sums "
+      "instead. --leaks: only blocks that nobody\n"
       "living will give back: owned by a dead party, or freed and looked at only by the dead.\n"
       "Exit: 0; 1 if no block matched; with --leaks: 1 if there is a leak.\n",
       OPT_TYPE | OPT_BY | OPT_LEAKS, 1, 1, run_blocks },
-    { "cat", "cat POOL ID | cat POOL --type T --id N | cat POOL --name NAME", "writes a block's bytes to the standard output",
-      "ID is what `cuelight blocks` shows, or the same as a number. The bytes are copied and then checked to be still the block's:\n"
-      "a block that goes meanwhile ends the output with exit code 3.\n"
-      "Exit: 0; 3 if there is no such block.\n",
-      OPT_TYPE | OPT_ID | OPT_NAME, 1, 2, run_cat },
+    { "cat", "cat POOL ID | cat POOL {--type T --id N | --name NAME} [--timeout TIME]", "writes a block's bytes to the standard output",
+      "ID is what `cuelight blocks` shows, or the same as a number. A published block is preferred to one that is not published yet.\n"
+      "--timeout TIME (5s, 200ms, 2m): waits so long until it is published. The bytes are copied and then checked to be still the\n"
+      "block's: a block that goes meanwhile ends the output with exit code 3. --json: its row, and the bytes in base64.\n"
+      "Exit: 0; 3 if there is no such block; 5 if it was not published in time.\n",
+      OPT_TYPE | OPT_ID | OPT_NAME | OPT_TIMEOUT, 1, 2, run_cat },
     { "rm", "rm POOL [NAME] [--force]", "removes a pool, or one named block or lane",
       "Who still has the pool open gets CUE_EGONE from every call; views that they hold stay readable. A pool that is in use by living\n"
-      "processes is only removed with --force. A damaged pool is removed as well if nobody living holds it. With NAME: ends the\n"
-      "published block or lane of that name for everyone.\n"
-      "Exit: 0; 3 no such pool or name; 4 not allowed, or in use.\n",
+      "processes is only removed with --force. A damaged pool is removed as well if nobody living holds it; a file that is given by its\n"
+      "path and is no pool is not. With NAME: ends the published block or lane of that name for everyone.\n"
+      "Exit: 0; 3 no such pool or name; 4 not allowed, or in use; 6 a file that is no pool.\n",
       OPT_FORCE, 1, 2, run_rm },
     { "doctor", "doctor [POOL] [--fix]", "looks for what is wrong, here and in the pools",
       "Checks the machine (shared memory left, what the kernel offers) and every invariant of the pool or of all pools, and says who died\n"
-      "without being cleaned up after. --fix: cleans up after the dead and removes pools that nobody uses and that hold nothing.\n"
-      "Exit: 0 all is well (with --fix: now); 1 something is wrong; 6 a pool is damaged.\n",
+      "without being cleaned up after. --fix: cleans up after the dead and removes pools that nobody uses and that hold nothing; those\n"
+      "of other users only if POOL names them.\n"
+      "Exit: 0 all is well (with --fix: now); 1 something is wrong; 6 a pool is damaged or of another version; with POOL also 3 and 4.\n",
       OPT_FIX, 0, 1, run_doctor },
     { NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
 };
@@ -60,6 +65,7 @@ static const struct option long_options[] = {
     { "id", required_argument, NULL, OPT_ID + 256 },
     { "fix", no_argument, NULL, OPT_FIX + 256 },
     { "force", no_argument, NULL, OPT_FORCE + 256 },
+    { "timeout", required_argument, NULL, OPT_TIMEOUT + 256 },
     { NULL, 0, NULL, 0 },
 };
 
@@ -74,13 +80,15 @@ static int help(const struct command *command)
            "with it.\n\n");
     for (const struct command *c = commands; c->name; c++)
         printf("  %-8s %s\n", c->name, c->summary);
-    printf("\n  --pool P   the pool, instead of the first argument\n"
+    printf("\n  POOL       a name, or the path of a pool's file\n"
+           "  --pool P   the same, instead of the first argument\n"
            "  --json     an object a line, with stable keys\n"
            "  -q         no output, only the exit code\n"
            "  --help     this, or what a command does: cuelight COMMAND --help\n"
            "  --version  which version this is\n\n"
            "Exit codes: 0 fine, 1 something wrong found or nothing matched, 2 usage, 3 no such pool, block or name, 4 not allowed,\n"
-           "5 time-out, 6 corrupt, 70 a bug of ours. Pools lie in /dev/shm under the prefix $CUE_PREFIX (\"cuelight\" without it).\n"
+           "5 time-out, 6 corrupt or of another version, 70 a bug of ours, or no output possible. Pools lie in /dev/shm under the prefix "
+           "$CUE_PREFIX (\"cuelight\" without it).\n"
            "Only `rm` and `doctor --fix` change anything.\n");
     return EXIT_FINE;
 }
@@ -92,6 +100,23 @@ static bool number(const char *text, uint64_t most, uint64_t *out)
     errno = 0;
     *out = strtoull(text, &end, 0);
     return *text >= '0' && *text <= '9' && !*end && errno == 0 && *out <= most;
+}
+
+/* "5s", "200ms", "1.5m", or seconds; false: nothing of that. */
+static bool duration(const char *text, cue_time *out)
+{
+    static const struct {
+        const char *unit;
+        double seconds;
+    } units[] = { { "", 1 }, { "s", 1 }, { "ms", 1e-3 }, { "us", 1e-6 }, { "m", 60 }, { "h", 3600 } };
+    char *end;
+    double value = strtod(text, &end);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (*text >= '0' && *text <= '9' && strcmp(end, units[i].unit) == 0 && value * units[i].seconds < 1e9) {
+            *out = CUE_SEC(value * units[i].seconds);
+            return true;
+        }
+    return false;
 }
 
 /* The meaning of one option; false: it makes no sense (said). */
@@ -116,6 +141,10 @@ static bool option_value(int opt, const char *value)
     case OPT_NAME:
         options.name = value;
         break;
+    case OPT_TIMEOUT:
+        if (!duration(value, &options.timeout))
+            return say(false, "--timeout %s: a time is wanted, as in 5s, 200ms, 2m", value);
+        break;
     case OPT_LEAKS:
         options.leaks = true;
         break;
@@ -134,6 +163,15 @@ static int usage(const char *why, const char *what)
 {
     options.quiet = false; /* a wrong command line is always told */
     return say(EXIT_USAGE, "%s%s; see cuelight --help", why, what);
+}
+
+static int unknown_command(const char *name)
+{
+    char known[200] = "";
+    for (const struct command *c = commands; c->name; c++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), " %s", c->name);
+    options.quiet = false;
+    return say(EXIT_USAGE, "there is no command `%s`, but there are:%s; see cuelight --help", name, known);
 }
 
 /* Parses everything; -1: go on with *command. */
@@ -163,12 +201,12 @@ static int parse(int argc, char **argv, const struct command **command)
         ++*command;
     if (!name || wants_help) {
         if (name && !(*command)->name)
-            return usage("there is no command ", name);
+            return unknown_command(name);
         help(name ? *command : NULL);
         return wants_help ? EXIT_FINE : EXIT_USAGE;
     }
     if (!(*command)->name)
-        return usage("there is no command ", name);
+        return unknown_command(name);
     if (options.given & ~(*command)->takes)
         return usage("an option that is not for ", name);
     if (options.pool)
@@ -180,7 +218,8 @@ static int parse(int argc, char **argv, const struct command **command)
     }
     if (options.nargs < (*command)->least)
         return usage("which pool? usage: cuelight ", (*command)->synopsis);
-    return -1;
+    int code = options.nargs ? place_of(options.args[0], &options.at) : EXIT_FINE;
+    return code ? code : -1;
 }
 
 int main(int argc, char **argv)

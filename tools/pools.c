@@ -1,12 +1,17 @@
 /* Finding pools and looking at them.
  *
- * A pool is whatever lies in /dev/shm under our prefix. It is opened as an observer; its tables were checked by then, but its
- * object can be cut off at any time by whoever may write to it, and to read behind its new end is a SIGBUS. The handler puts a
- * page of zeros there and notes it: every function ends as usual and gives back its locks, and the look is reported as failed.
+ * A pool is whatever lies in /dev/shm under our prefix, or a file that is given by its path. It is opened as an observer; its tables
+ * were checked by then, but its object can be cut off at any time by whoever may write to it, and to read behind its new end is a
+ * SIGBUS. The handler puts a page of zeros there and notes it: every function ends as usual and gives back its locks, and the look is
+ * reported as failed.
+ *
+ * To look at another user's pool is asked for by running this tool: whoever may read it may look. To become a party of one (rm, doctor
+ * --fix) wants its name on the command line.
  */
 #include "tool.h"
 
 #include "base/life.h"
+#include "base/process.h"
 #include "base/shm.h"
 #include "pool/pool_internal.h"
 
@@ -18,7 +23,54 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* ---- where ---- */
+
+static bool is_file(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+/* Links are followed here, and not by the library. What /proc shows of a memfd looks like a link and leads to no path. */
+static int file_place(const char *given, struct place *place)
+{
+    char *real = realpath(given, NULL);
+    int length = snprintf(place->path, sizeof place->path, "%s", real ? real : given);
+    place->file = true;
+    place->nameless = !real && is_file(given);
+    free(real);
+    return (size_t)length < sizeof place->path ? EXIT_FINE
+                                               : say(EXIT_USAGE, "%s: a path of more than %zu bytes", given, sizeof place->path);
+}
+
+static void named_place(const char *name, struct place *place)
+{
+    char path[SHM_PATH_MAX];
+    shm_path(name, path);
+    *place = (struct place){ .shown = name };
+    snprintf(place->path, sizeof place->path, "%s", path);
+}
+
+int place_of(const char *given, struct place *place)
+{
+    struct stat info;
+    *place = (struct place){ .shown = given };
+    if (strchr(given, '/'))
+        return file_place(given, place);
+    if (shm_name_valid(given))
+        named_place(given, place);
+    if ((!place->path[0] || lstat(place->path, &info)) && is_file(given))
+        return file_place(given, place);
+    return place->path[0]
+               ? EXIT_FINE
+               : say(EXIT_USAGE, "`%s` cannot be a pool's name: 1 to %d of A-Z a-z 0-9 . _ - are; and there is no file of that name here",
+                     given, SHM_NAME_MAX);
+}
+
+/* ---- looking ---- */
 
 static volatile sig_atomic_t cut_off;
 
@@ -36,27 +88,42 @@ static void on_bus_error(int signal, siginfo_t *info, void *context)
     raise(signal);
 }
 
-int look_at(const char *name, int (*with)(cue_pool *pool, void *arg), void *arg, int *status)
+int open_place(const struct place *place, const cue_pool_opts *opts, cue_pool **pool)
+{
+    cue_pool_opts with = *opts;
+    if (!place->nameless) {
+        with.file = place->path;
+        return cue_pool_open("pool", &with, pool); /* its own name is in it */
+    }
+    with.fd = open(place->path, (opts->flags & CUE_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (with.fd < 0)
+        return trail_errno("cannot open %s", place->path);
+    int status = cue_pool_open(NULL, &with, pool);
+    close(with.fd);
+    return status;
+}
+
+int look_at(const struct place *place, int (*with)(cue_pool *pool, void *arg), void *arg, int *status)
 {
     struct sigaction guard = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO };
     cue_pool *pool;
     int code = EXIT_FINE;
     cut_off = 0;
     sigaction(SIGBUS, &guard, NULL);
-    *status = cue_pool_open(name, &(cue_pool_opts){ .flags = CUE_ATTACH | CUE_READ_ONLY }, &pool);
+    *status = open_place(place, &(cue_pool_opts){ .flags = CUE_ATTACH | CUE_READ_ONLY, .mode = 0777 }, &pool);
     if (!*status) {
         code = with(pool, arg);
         cue_pool_close(pool);
     }
     if (cut_off)
-        *status = trail(CUE_ECORRUPT, "pool %s ends before its tables do: it was cut off, or %s is full", name, shm_directory());
+        *status = trail(CUE_ECORRUPT, "%s ends before its tables do: it was cut off, or its file system is full", place->path);
     return *status ? code_of(*status) : code;
 }
 
-int look(const char *name, int (*with)(cue_pool *pool, void *arg), void *arg)
+int look(int (*with)(cue_pool *pool, void *arg), void *arg)
 {
-    int status, code = look_at(name, with, arg, &status);
-    return status ? say_status(status, name) : code;
+    int status, code = look_at(&options.at, with, arg, &status);
+    return status ? say_unopened(status, &options.at) : code;
 }
 
 static int by_name(const void *a, const void *b)
@@ -64,9 +131,10 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int each_pool(int (*each)(const char *name, void *arg), void *arg, unsigned *count)
+int each_pool(int (*each)(const struct place *place, void *arg), void *arg, unsigned *count)
 {
     DIR *folder = opendir(shm_directory());
+    *count = 0;
     if (!folder)
         return say(EXIT_FOUND, "cannot look into %s: %s", shm_directory(), strerror(errno));
     const char *prefix = shm_prefix();
@@ -85,7 +153,9 @@ int each_pool(int (*each)(const char *name, void *arg), void *arg, unsigned *cou
         qsort(names, n, sizeof *names, by_name);
     int code = EXIT_FINE;
     for (size_t i = 0; i < n; i++) {
-        code = worse(code, each(names[i], arg));
+        struct place place;
+        named_place(names[i], &place);
+        code = worse(code, each(&place, arg));
         free(names[i]);
     }
     free(names);
@@ -102,16 +172,37 @@ void count_parties(cue_pool *pool, unsigned *parties, unsigned *dead)
     }
 }
 
-bool anybody_holds(const char *name)
+bool anybody_holds(const struct place *place)
 {
-    char path[SHM_PATH_MAX];
     int fd;
-    shm_path(name, path);
-    if (shm_open_path(path, false, &fd))
+    if (shm_open_path(place->path, false, &fd))
         return false;
     bool held = false;
     for (unsigned slot = 0; slot < POOL_MAX_PARTIES && !held; slot++)
         held = life_held(fd, LOCK_LIFE(slot));
     close(fd);
     return held;
+}
+
+/* ---- times ---- */
+
+static bool of_this_boot(const cue_pool *pool)
+{
+    return atomic_load_explicit(&pool->header->boot, memory_order_acquire) == process_boot();
+}
+
+double age_of(const cue_pool *pool, uint64_t ns)
+{
+    int64_t now = clock_ns();
+    return ns && ns <= (uint64_t)now && of_this_boot(pool) ? (double)((uint64_t)now - ns) / 1e9 : -1;
+}
+
+double started_at(const cue_pool *pool, uint64_t ticks)
+{
+    struct timespec now, up;
+    double since_boot = (double)ticks / (double)sysconf(_SC_CLK_TCK);
+    if (!ticks || !of_this_boot(pool) || clock_gettime(CLOCK_REALTIME, &now) || clock_gettime(CLOCK_BOOTTIME, &up))
+        return -1;
+    double running = (double)up.tv_sec + (double)up.tv_nsec / 1e9;
+    return since_boot <= running + 1 ? (double)now.tv_sec + (double)now.tv_nsec / 1e9 - running + since_boot : -1; /* else damaged */
 }

@@ -1,9 +1,12 @@
 /* What the tool prints: tables for people, an object a line for programs, remarks on stderr. */
 #include "tool.h"
 
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 enum { COLUMNS_MAX = 24, CELL_MAX = 200 };
 
@@ -61,6 +64,47 @@ int say_status(int status, const char *what)
     return say(code_of(status), "%s: %s: %s", what, cue_status_name(status), text);
 }
 
+void unopened_text(int status, const struct place *place, char *text, size_t room)
+{
+    const char *why = *cue_trail() ? cue_trail() : cue_status_text(status);
+    struct stat info;
+    char user[40];
+    switch (status) {
+    case CUE_ENOENT:
+        if (place->file)
+            snprintf(text, room, "there is no such file");
+        else
+            snprintf(text, room, "there is no such pool (no %s); `cuelight ls` shows those that there are", place->path);
+        break;
+    case CUE_EPERM:
+        if (stat(place->path, &info)) {
+            snprintf(text, room, "%s", why);
+            break;
+        }
+        show_user(user, info.st_uid);
+        snprintf(text, room, "%s; it belongs to %s, mode %04o: run this as %s or as root", why, user, info.st_mode & 07777, user);
+        break;
+    case CUE_ECORRUPT:
+        snprintf(text, room, "%s%s", why, place->file ? "" : "; `cuelight rm` removes it");
+        break;
+    case CUE_EVERSION:
+        snprintf(text, room, "%s; use the cuelight of that version, or remove it with `cuelight rm`", why);
+        break;
+    case CUE_EBUSY:
+        snprintf(text, room, "whoever had it open last ended while it took its name away; `cuelight doctor --fix` finishes that");
+        break;
+    default:
+        snprintf(text, room, "%s", why);
+    }
+}
+
+int say_unopened(int status, const struct place *place)
+{
+    char text[600];
+    unopened_text(status, place, text, sizeof text);
+    return say(code_of(status), "%s: %s: %s", place->shown, cue_status_name(status), text);
+}
+
 int worse(int a, int b)
 {
     return a > b ? a : b;
@@ -88,6 +132,26 @@ void show_age(char text[16], double seconds)
     while (step < 3 && seconds >= steps[step].most)
         step++;
     snprintf(text, 16, "%.0f%c", seconds / steps[step].divide, steps[step].unit);
+}
+
+/* Today's as a time of day, older ones with their date. */
+static void show_time(char text[24], double unix_seconds)
+{
+    time_t then = (time_t)unix_seconds, now = time(NULL);
+    struct tm at, today;
+    bool known = localtime_r(&then, &at) && localtime_r(&now, &today);
+    bool same_day = known && at.tm_year == today.tm_year && at.tm_yday == today.tm_yday;
+    if (!known || strftime(text, 24, same_day ? "%H:%M:%S" : "%Y-%m-%d %H:%M", &at) == 0)
+        snprintf(text, 24, "-");
+}
+
+void show_user(char text[40], uid_t uid)
+{
+    const struct passwd *known = getpwuid(uid);
+    if (known)
+        snprintf(text, 40, "%s", known->pw_name);
+    else
+        snprintf(text, 40, "%u", (unsigned)uid);
 }
 
 struct rows *rows_begin(void)
@@ -194,6 +258,20 @@ void row_age(struct rows *rows, const char *key, const char *heading, double sec
     if (seconds >= 0)
         show_age(text, seconds);
     cell(rows, heading, text, false);
+}
+
+void row_time(struct rows *rows, const char *key, const char *heading, double unix_seconds)
+{
+    char text[24] = "-";
+    if (json_key(rows, key)) {
+        if (unix_seconds < 0)
+            fputs("null", stdout);
+        else
+            printf("%.2f", unix_seconds); /* the kernel counts hundredths */
+    }
+    if (unix_seconds >= 0)
+        show_time(text, unix_seconds);
+    cell(rows, heading, text, true);
 }
 
 void row_end(struct rows *rows)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 enum exit_code {
     EXIT_FINE = 0,
@@ -30,7 +31,16 @@ enum option_bit {
     OPT_NAME = 1 << 3,
     OPT_ID = 1 << 4,
     OPT_FIX = 1 << 5,
-    OPT_FORCE = 1 << 6
+    OPT_FORCE = 1 << 6,
+    OPT_TIMEOUT = 1 << 7
+};
+
+/* A pool as people give it: a name in /dev/shm, or the path of its object. */
+struct place {
+    const char *shown; /* as it was given */
+    bool file;         /* it was a path */
+    bool nameless;     /* … that leads to what has no name: a memfd, by /proc/PID/fd/N */
+    char path[512];    /* of its object */
 };
 
 struct options {
@@ -39,6 +49,8 @@ struct options {
     const char *pool, *by, *name;
     uint32_t type;
     uint64_t id;
+    cue_time timeout;
+    struct place at;     /* the first argument; "" without one */
     const char *args[4]; /* after the command, the pool first */
     int nargs;
 };
@@ -64,6 +76,10 @@ int run_doctor(void);
 int say(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The exit code of a status, after saying what failed and the trail. */
 int say_status(int status, const char *what);
+/* The same for a pool that cannot be opened, and what may be done about it. */
+int say_unopened(int status, const struct place *place);
+/* Why, without its name: for tables. */
+void unopened_text(int status, const struct place *place, char *text, size_t room);
 int code_of(int status);
 /* The worse of two results. */
 int worse(int a, int b);
@@ -75,8 +91,9 @@ struct rows *rows_begin(void);
 void row_text(struct rows *rows, const char *key, const char *heading, const char *text); /* NULL: null, "-" */
 void row_count(struct rows *rows, const char *key, const char *heading, uint64_t count);
 void row_bytes(struct rows *rows, const char *key, const char *heading, uint64_t bytes);
-void row_flag(struct rows *rows, const char *key, bool flag);                          /* JSON only */
-void row_age(struct rows *rows, const char *key, const char *heading, double seconds); /* < 0: null, "-" */
+void row_flag(struct rows *rows, const char *key, bool flag);                                /* JSON only */
+void row_age(struct rows *rows, const char *key, const char *heading, double seconds);       /* < 0: null, "-" */
+void row_time(struct rows *rows, const char *key, const char *heading, double unix_seconds); /* < 0: null, "-" */
 void row_both(struct rows *rows, const char *key, const char *heading, uint64_t count, const char *shown);
 void row_end(struct rows *rows);
 /* Prints what is left and frees. How many rows there were. */
@@ -84,19 +101,29 @@ unsigned rows_end(struct rows *rows);
 
 void show_bytes(char text[16], uint64_t bytes);
 void show_age(char text[16], double seconds);
+void show_user(char text[40], uid_t uid);
 
 /* ---- pools ---- */
 
+/* What `given` means; an exit code, said, if it means nothing. */
+int place_of(const char *given, struct place *place);
+/* cue_pool_open of what is there. */
+int open_place(const struct place *place, const cue_pool_opts *opts, cue_pool **pool);
 /* Calls `with` with the pool open for reading, and closes it. Its result, or an exit code when the pool cannot be read: then
  * *status says why, or 0. A pool that is cut off while it is looked at gives CUE_ECORRUPT. */
-int look_at(const char *name, int (*with)(cue_pool *pool, void *arg), void *arg, int *status);
-/* look_at, and says what went wrong. */
-int look(const char *name, int (*with)(cue_pool *pool, void *arg), void *arg);
-/* Calls `each` with the names of all objects that have our prefix, sorted; the worst result. */
-int each_pool(int (*each)(const char *name, void *arg), void *arg, unsigned *count);
+int look_at(const struct place *place, int (*with)(cue_pool *pool, void *arg), void *arg, int *status);
+/* look_at what is on the command line, and says what went wrong. */
+int look(int (*with)(cue_pool *pool, void *arg), void *arg);
+/* Calls `each` with all objects in /dev/shm that have our prefix, sorted; the worst result. */
+int each_pool(int (*each)(const struct place *place, void *arg), void *arg, unsigned *count);
 /* Parties that have the pool open, and how many of those are dead. */
 void count_parties(cue_pool *pool, unsigned *parties, unsigned *dead);
 /* Whether any process holds a life lock of the object, also if it is no pool that we understand. */
-bool anybody_holds(const char *name);
+bool anybody_holds(const struct place *place);
+
+/* Times in the pool are of the boot in which somebody last opened it: < 0 in a later one, or if `ns` is 0. */
+double age_of(const cue_pool *pool, uint64_t ns);
+/* When a process started, as seconds of UNIX time, from the clock ticks that the pool notes; < 0: unknown. */
+double started_at(const cue_pool *pool, uint64_t ticks);
 
 #endif
