@@ -79,6 +79,7 @@ static __attribute__((noinline)) int withdraw(struct ring_channel *ch, struct pa
     if (!record_move(parcel->rec, sent, parcel->state)) /* !! as a claim */
         return 1;
     parcel->sent = false;
+    atomic_fetch_add_explicit(&ch->ring->withdrawn, 1, relaxed); /* a count for people: its position is nobody's */
     return lane_shut_trail(ch->lane.pool, &ch->ring->lane);
 }
 

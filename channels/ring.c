@@ -644,14 +644,14 @@ bool ring_linked(const struct lane *lane, const struct record *rec, uint32_t ind
 void ring_counts(struct ring *ring, uint64_t passed, uint64_t waiting, cue_channel_info *out)
 {
     /* relaxed: counts for people */
-    uint64_t old = atomic_load_explicit(&ring->dropped_old, relaxed);
+    uint64_t old = atomic_load_explicit(&ring->dropped_old, relaxed), nobody = atomic_load_explicit(&ring->withdrawn, relaxed);
     out->sleeping = atomic_load_explicit(&ring->bell, relaxed) & 1;
     out->shut = lane_is_shut(&ring->lane);
     ring_peak(ring, waiting);
     out->queued = waiting;
     out->peak = atomic_load_explicit(&ring->peak, relaxed);
-    out->sent = passed + waiting;
-    out->received = passed > old ? passed - old : 0;
+    out->sent = passed + waiting > nobody ? passed + waiting - nobody : 0;
+    out->received = passed > old + nobody ? passed - old - nobody : 0;
     out->bytes = atomic_load_explicit(&ring->received_bytes, relaxed);
     out->copied = atomic_load_explicit(&ring->received_copied, relaxed);
     out->dropped = out->gaps = old + atomic_load_explicit(&ring->dropped_new, relaxed);

@@ -34,8 +34,8 @@ struct ring {
     /* counts, added to by anybody */
     _Atomic uint64_t received_bytes, received_copied, weight_out, dropped_old, peak, redelivered, returns, dead_letters;
     uint64_t pad4[8];
-    _Atomic uint64_t dropped_new, refused, wakes, weight_in;
-    uint64_t pad5[12];
+    _Atomic uint64_t dropped_new, refused, wakes, weight_in, withdrawn;
+    uint64_t pad5[11];
     _Atomic uint64_t slot[];
 };
 static_assert(offsetof(struct ring, tail) == 256 && offsetof(struct ring, head) == 384, "layout");

@@ -9,115 +9,15 @@
  *
  * budget: 120 s
  */
-#include "tests/harness.h"
+#include "tests/storm.h"
 
 #include "tests/cast/mailbox_storm.h"
 #include "tests/cast/queue_storm.h"
 
-#include <cuelight/channel.h>
-
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
-#include <sys/mman.h>
 
-enum { SLOTS = 6, KILLS_MOST = 400 };
-
-/* The processes, and how one is started. */
-struct crew {
-    const char *pool;
-    char url[128], file[TEST_PATH];
-    unsigned slots;
-    struct cast (*start)(const struct crew *crew, unsigned who, unsigned life);
-    struct cast cast[SLOTS];
-    unsigned lives[SLOTS], killed, stopped;
-    _Atomic uint64_t *got; /* grows as long as something arrives */
-    int broken;            /* somebody ended by itself, or nothing arrives */
-};
-
-static unsigned number_from(const char *name, unsigned otherwise)
-{
-    const char *text = getenv(name);
-    return text && atoi(text) > 0 ? (unsigned)atoi(text) : otherwise;
-}
-
-static void *shared_file(char path[TEST_PATH], size_t bytes)
-{
-    int fd = test_file(path);
-    void *map = fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (fd >= 0)
-        close(fd);
-    return map == MAP_FAILED ? NULL : map;
-}
-
-static void crew_start(struct crew *crew, unsigned who)
-{
-    crew->lives[who]++;
-    crew->cast[who] = crew->start(crew, who, crew->lives[who]);
-}
-
-static void crew_kill(struct crew *crew, unsigned who)
-{
-    int end = cast_kill(&crew->cast[who]);
-    if (end == CAST_SIGNALLED + SIGKILL) {
-        crew->killed++;
-        return;
-    }
-    fprintf(stderr, "storm: %u (life %u) ended by itself with %d\n", who, crew->lives[who], end);
-    crew->broken++;
-}
-
-/* Holds somebody for a moment. */
-static void crew_stop(struct crew *crew, unsigned who)
-{
-    struct timespec moment = { .tv_nsec = rand() % 8000000 };
-    if (!cast_stop(&crew->cast[who]))
-        return;
-    nanosleep(&moment, NULL);
-    cast_continue(&crew->cast[who]);
-    crew->stopped++;
-}
-
-static void crew_rage(struct crew *crew, unsigned kills)
-{
-    uint64_t got = 0;
-    int64_t since = test_now_ms();
-    for (unsigned who = 0; who < crew->slots; who++)
-        crew_start(crew, who);
-    while (crew->killed < kills && !crew->broken) {
-        struct timespec pause = { .tv_nsec = rand() % 12000000 };
-        nanosleep(&pause, NULL);
-        unsigned who = (unsigned)(rand() >> 4) % crew->slots, other = (unsigned)(rand() >> 4) % crew->slots;
-        if (rand() % 3 == 0)
-            crew_stop(crew, other);
-        crew_kill(crew, who);
-        crew_start(crew, who);
-        uint64_t now = atomic_load(crew->got);
-        if (now != got) {
-            got = now;
-            since = test_now_ms();
-        } else if (test_now_ms() - since > test_ms(30000)) {
-            fprintf(stderr, "storm: nothing arrives any more after %u kills\n", crew->killed);
-            crew->broken++;
-        }
-    }
-    for (unsigned who = 0; who < crew->slots; who++)
-        crew_kill(crew, who);
-}
-
-static void say_fault(void *arg, const char *fault)
-{
-    (void)arg;
-    fprintf(stderr, "fault: %s\n", fault);
-}
-
-static unsigned storm_begin(const char *what)
-{
-    unsigned seed = number_from("STORM_SEED", (unsigned)getpid());
-    printf("%s storm: seed %u\n", what, seed);
-    srand(seed);
-    unsigned kills = number_from("STORM_KILLS", test_ms(1) > 1 ? 80 : 200);
-    return kills < KILLS_MOST ? kills : KILLS_MOST;
-}
+enum { KILLS_MOST = 400 };
 
 /* ---- the queue ---- */
 
@@ -202,7 +102,7 @@ static int queue_run(struct crew *crew, struct queue_storm *storm, unsigned kill
 
 Test(ring_storm, a_queue_loses_nothing_and_doubles_only_what_is_marked)
 {
-    unsigned kills = storm_begin("queue");
+    unsigned kills = storm_begin("queue", 200, KILLS_MOST);
     struct crew crew = { .pool = test_name("queuestorm"), .slots = 6, .start = start_queue };
     struct queue_storm *storm = shared_file(crew.file, sizeof *storm);
     cr_assert(storm != NULL);
@@ -221,7 +121,7 @@ static struct cast start_stream(const struct crew *crew, unsigned who, unsigned 
     char count[16];
     snprintf(count, sizeof count, "%u", life);
     if (who == 0)
-        return cast_start("storm_sender", crew->url, crew->file, "0", count);
+        return cast_start("storm_sender", crew->url, crew->file, "0", count, "10000000");
     if (who == 1)
         return cast_start("storm_receiver", crew->url, crew->file, life % 2 ? "1" : "8", count);
     return cast_start("storm_reaper", crew->pool);
@@ -232,10 +132,8 @@ static int stream_drain(struct storm *storm, cue_channel *ch)
     cue_msg m;
     int status;
     while ((status = cue_channel_recv(ch, &m, CUE_NOW)) == 0) {
-        struct storm_bytes bytes = { .sender = UINT64_MAX };
-        if (m.size >= sizeof bytes)
-            memcpy(&bytes, m.data, sizeof bytes);
-        if (storm_whole(&bytes))
+        struct storm_bytes bytes;
+        if (storm_read(m.data, m.size, &bytes))
             storm_take(storm, &bytes);
         else
             atomic_fetch_add(&storm->damaged, 1);
@@ -293,7 +191,7 @@ static int stream_run(struct crew *crew, struct storm *storm, unsigned kills)
 
 Test(ring_storm, a_stream_keeps_order_and_loses_only_what_was_in_hand)
 {
-    unsigned kills = storm_begin("stream");
+    unsigned kills = storm_begin("stream", 200, KILLS_MOST);
     struct crew crew = { .pool = test_name("streamstorm"), .slots = 3, .start = start_stream };
     struct storm *storm = shared_file(crew.file, sizeof *storm);
     cr_assert(storm != NULL);

@@ -106,58 +106,74 @@ int role_mailbox_forker(int argc, char **argv)
 
 /* ---- the storm ---- */
 
-static int storm_send(cue_channel *ch, uint64_t number, uint64_t sender)
+enum { STORM_MORE = 300, STORM_BLOCK = 6000 };
+
+/* What all have said to have sent so far. */
+static void storm_before(const struct storm *storm, uint64_t before[STORM_SENDERS])
 {
-    struct storm_bytes bytes;
+    for (unsigned sender = 0; sender < STORM_SENDERS; sender++)
+        before[sender] = atomic_load(&storm->said[sender]);
+}
+
+static int storm_send(const struct storm *storm, cue_channel *ch, uint64_t number, uint64_t sender, cue_time wait)
+{
+    unsigned char bytes[sizeof(struct storm_bytes) + STORM_MORE];
+    uint64_t before[STORM_SENDERS];
     cue_block block = { 0 };
     cue_msg m = { .type = 1 };
     unsigned kind = (unsigned)(rand() >> 4) % 8;
-    storm_fill(&bytes, number, sender);
+    size_t more = kind == 3 || kind == 4 ? (size_t)rand() % STORM_MORE : 0;
+    storm_before(storm, before);
     if (kind >= 6) {
-        int status = cue_block_alloc(cue_channel_pool(ch), kind == 7 ? 6000 : sizeof bytes, &(cue_block_opts){ .type = 2 }, &block);
+        size_t size = kind == 7 ? STORM_BLOCK : sizeof(struct storm_bytes);
+        int status = cue_block_alloc(cue_channel_pool(ch), size, &(cue_block_opts){ .type = 2 }, &block);
         if (status)
             return status;
-        memcpy(block.data, &bytes, sizeof bytes);
+        storm_fill(block.data, size - sizeof(struct storm_bytes), number, sender, before);
         m.move = &block;
         m.type = 0;
     }
     if (kind < 6 || rand() % 2) {
+        storm_fill(bytes, more, number, sender, before);
         m.type = 1;
-        m.data = &bytes;
-        m.size = sizeof bytes;
+        m.data = bytes;
+        m.size = sizeof(struct storm_bytes) + more;
         m.tag = number;
     }
     if (kind == 5)
         m.key = number;
-    int status = cue_channel_send(ch, &m, CUE_SEC(10));
+    int status = cue_channel_send(ch, &m, wait);
     if (status)
         cue_block_release(&block);
     return status;
 }
 
-static int storm_send_many(cue_channel *ch, uint64_t number, uint64_t sender)
+static int storm_send_many(const struct storm *storm, cue_channel *ch, uint64_t number, uint64_t sender, cue_time wait)
 {
-    struct storm_bytes bytes[8];
-    cue_msg m[8];
-    for (unsigned i = 0; i < 8; i++) {
-        storm_fill(&bytes[i], number + i, sender);
+    struct storm_bytes bytes[STORM_BATCH];
+    uint64_t before[STORM_SENDERS];
+    cue_msg m[STORM_BATCH];
+    storm_before(storm, before);
+    for (unsigned i = 0; i < STORM_BATCH; i++) {
+        storm_fill(&bytes[i], 0, number + i, sender, before);
         m[i] = (cue_msg){ .type = 1, .tag = number + i, .data = &bytes[i], .size = sizeof bytes[i] };
     }
-    return cue_channel_send_many(ch, m, 8, CUE_SEC(10));
+    return cue_channel_send_many(ch, m, STORM_BATCH, wait);
 }
 
-/* URL FILE SENDER LIFE: sends until it is killed. */
+/* URL FILE SENDER LIFE WAIT: sends until it is killed; waits for room so many us. */
 int role_storm_sender(int argc, char **argv)
 {
     struct storm *storm;
     cue_channel *ch;
-    if (argc < 5 || !(storm = storm_map(argv[2])) || cue_channel_open(argv[1], CUE_SEND, NULL, &ch))
+    if (argc < 6 || !(storm = storm_map(argv[2])) || cue_channel_open(argv[1], CUE_SEND, NULL, &ch))
         return 1;
     unsigned sender = (unsigned)atoi(argv[3]), life = (unsigned)atoi(argv[4]);
+    cue_time wait = CUE_US(atoi(argv[5]));
     srand(sender * 7919 + life);
     for (uint64_t n = 0;;) {
-        int sent = rand() % 4 ? storm_send(ch, (uint64_t)life << 32 | (n + 1), sender)
-                              : storm_send_many(ch, (uint64_t)life << 32 | (n + 1), sender);
+        uint64_t next = (uint64_t)life << 32 | (n + 1);
+        int sent = rand() % 4 ? storm_send(storm, ch, next, sender, wait) : storm_send_many(storm, ch, next, sender, wait);
         if (sent < 0 && sent != CUE_EFULL && sent != CUE_ENOMEM && sent != CUE_ECLOSED)
             return 2;
         if (sent == CUE_ECLOSED)
@@ -165,6 +181,7 @@ int role_storm_sender(int argc, char **argv)
         if (sent >= 0)
             n += sent ? (uint64_t)sent : 1;
         atomic_store(&storm->committed[sender][life], n);
+        atomic_store(&storm->said[sender], (uint64_t)life << 32 | n);
         if (rand() % 64 == 0)
             role_rest((unsigned)rand() % (rand() % 8 ? 100 : 3000)); /* so that the receiver sleeps now and then */
     }
@@ -173,20 +190,16 @@ int role_storm_sender(int argc, char **argv)
 static int storm_look(struct storm *storm, cue_msg *m)
 {
     struct storm_bytes bytes, along;
-    bool damaged = m->status != 0 || m->size < sizeof bytes;
-    if (!damaged) {
-        memcpy(&bytes, m->data, sizeof bytes);
-        damaged = !storm_whole(&bytes) || (m->tag && m->tag != bytes.number) || (m->key && m->key != bytes.number);
-    }
-    if (!damaged && m->block.data) {
-        memcpy(&along, m->block.data, sizeof along);
-        damaged = memcmp(&along, &bytes, sizeof along) != 0;
-    }
+    bool damaged = m->status != 0 || !storm_read(m->data, m->size, &bytes) || (m->tag && m->tag != bytes.number) ||
+                   (m->key && m->key != bytes.number) ||
+                   (m->block.data &&
+                    (!storm_read(m->block.data, m->block.size, &along) || along.number != bytes.number || along.sender != bytes.sender));
     if (damaged) {
         atomic_fetch_add(&storm->damaged, 1);
         return 1;
     }
     atomic_fetch_add(&storm->kinds[m->key ? 3 : !m->block.data ? 0 : m->tag ? 2 : 1], 1);
+    atomic_fetch_add(&storm->gaps, m->gap);
     storm_take(storm, &bytes);
     return 0;
 }

@@ -46,7 +46,7 @@
     X(topic_reader, "URL COUNT: subscribes, says r; takes COUNT numbers, says t; told, gives them back")                                   \
     X(topic_storm_publisher, "URL: publishes numbered messages until it is killed")                                                        \
     X(topic_storm_reader, "URL SEED: subscribes, takes some, leaves, until it is killed")                                                  \
-    X(storm_sender, "URL FILE SENDER LIFE: sends numbered messages until it is killed")                                                    \
+    X(storm_sender, "URL FILE SENDER LIFE WAIT: sends numbered messages until it is killed")                                               \
     X(storm_receiver, "URL FILE HANDS SEED: receives them and looks at each until it is killed")                                           \
     X(queue_storm_sender, "URL FILE SENDER LIFE: sends numbered messages until it is killed")                                              \
     X(queue_storm_receiver, "URL FILE HANDS SEED: receives them and marks each until it is killed")                                        \
