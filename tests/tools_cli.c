@@ -1,13 +1,11 @@
 /* The tool `cuelight`, run as people run it: what it prints and its exit codes. */
-#include "tests/harness.h"
+#include "tests/run_tool.h"
 
-#include "base/shm.h"
 #include "pool/pool_internal.h"
 
 #include <cuelight/channel.h>
 #include <cuelight/pool.h>
 
-#include <libgen.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,37 +13,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
-enum { MIB = 1 << 20, SAID = 1 << 16 };
-
-static char said[SAID]; /* by the last run, both streams */
-
-/* Runs `cuelight ARGS`, a line for the shell; its exit code, or 256 + the signal that ended it. */
-static __attribute__((format(printf, 1, 2))) int tool(const char *format, ...)
-{
-    char self[512] = "", args[512], line[1200];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(args, sizeof args, format, list);
-    va_end(list);
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[length > 0 ? length : 0] = 0;
-    snprintf(line, sizeof line, "timeout %d %s/../bin/cuelight %s 2>&1", test_ms(20000) / 1000, dirname(self), args);
-    FILE *out = popen(line, "r");
-    size_t got = out ? fread(said, 1, sizeof said - 1, out) : 0;
-    said[got] = 0;
-    int status = out ? pclose(out) : -1;
-    if (WIFEXITED(status) && WEXITSTATUS(status) > 128) /* the shell's word for a signal */
-        return 256 + WEXITSTATUS(status) - 128;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 256;
-}
-
-static bool says(const char *text)
-{
-    if (strstr(said, text))
-        return true;
-    fprintf(stderr, "\"%s\" is not in:\n%s\n", text, said);
-    return false;
-}
+enum { MIB = 1 << 20 };
 
 static cue_pool *make(const char *name, uint32_t flags)
 {

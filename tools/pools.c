@@ -91,6 +91,9 @@ static void on_bus_error(int signal, siginfo_t *info, void *context)
 int open_place(const struct place *place, const cue_pool_opts *opts, cue_pool **pool)
 {
     cue_pool_opts with = *opts;
+    struct stat info;
+    if (stat(place->path, &info) && (errno == ENOENT || errno == ENOTDIR)) /* also behind a link */
+        return CUE_ENOENT;
     if (!place->nameless) {
         with.file = place->path;
         return cue_pool_open("pool", &with, pool); /* its own name is in it */

@@ -65,7 +65,7 @@ static int check_owner(const struct place *place)
     if (geteuid() == 0 || stat(place->path, &info) || info.st_uid == geteuid())
         return EXIT_FINE;
     show_user(user, info.st_uid);
-    return say(EXIT_NOT_ALLOWED, "%s belongs to %s: only %s or root may remove it", place->shown, user, user);
+    return say(EXIT_NOT_ALLOWED, "%s belongs to %s: only %s%s may remove it", place->shown, user, user, info.st_uid ? " or root" : "");
 }
 
 static int remove_pool(const struct place *place)

@@ -82,7 +82,8 @@ void unopened_text(int status, const struct place *place, char *text, size_t roo
             break;
         }
         show_user(user, info.st_uid);
-        snprintf(text, room, "%s; it belongs to %s, mode %04o: run this as %s or as root", why, user, info.st_mode & 07777, user);
+        snprintf(text, room, "%s; it belongs to %s, mode %04o: run this as %s%s", why, user, info.st_mode & 07777, user,
+                 info.st_uid ? " or as root" : "");
         break;
     case CUE_ECORRUPT:
         snprintf(text, room, "%s%s", why, place->file ? "" : "; `cuelight rm` removes it");
