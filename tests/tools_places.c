@@ -281,10 +281,12 @@ static bool as_nobody(char folder[TEST_PATH])
         return false;
     cr_assert(test_folder(folder));
     cr_assert(eq(int, chmod(folder, 0755), 0));
-    tool("--version >/dev/null; cp %s %s/cuelight", tool_path, folder);
+    cr_assert(eq(int, tool("--version"), 0)); /* tells where it is */
+    cr_assert(eq(int, tool("--version >/dev/null && cp %s %s/cuelight", tool_path, folder), 0));
     snprintf(tool_path, sizeof tool_path, "%s/cuelight", folder);
     snprintf(tool_before, sizeof tool_before, "setpriv --reuid=%d --regid=%d --clear-groups", NOBODY, NOBODY);
-    return tool("--version") == 0;
+    cr_assert(eq(int, tool("--version"), 0), "%s", said);
+    return true;
 }
 
 Test(places, exit_4_says_who_may)
