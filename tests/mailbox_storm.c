@@ -115,6 +115,12 @@ static bool gaps_told(uint64_t gaps, const cue_channel_info *lane, uint32_t full
     return full == CUE_FAIL || lane->kind == CUE_QUEUE ? gaps == 0 : gaps > 0 && gaps <= lane->dropped;
 }
 
+static bool enough(const void *counts)
+{
+    const struct storm *s = counts;
+    return s->related > 0 && s->drained > 0 && s->kinds[0] > 0 && s->kinds[1] > 0 && s->kinds[2] > 0 && s->kinds[3] > 0;
+}
+
 static int storm_judge(const struct crew *crew, const struct storm *s, const cue_channel_info *lane, const cue_pool_info *info,
                        uint32_t full)
 {
@@ -126,10 +132,7 @@ static int storm_judge(const struct crew *crew, const struct storm *s, const cue
         crew->killed, crew->stopped, (unsigned long long)s->kinds[0], (unsigned long long)s->kinds[1], (unsigned long long)s->kinds[2],
         (unsigned long long)s->kinds[3], (unsigned long long)s->related, (unsigned long long)s->drained, (unsigned long long)info->reaped,
         (unsigned long long)missing, (unsigned long long)hands);
-    bool ran = crew->stopped > 0 && s->got > crew->killed && s->related > 0 && s->drained > 0 && info->reaped > 0;
-    for (unsigned k = 0; k < 4; k++)
-        ran = ran && s->kinds[k] > 0;
-    ran = ran && (lane->dropped > 0) == (full != CUE_FAIL);
+    bool ran = crew->stopped > 0 && s->got > crew->killed && enough(s) && info->reaped > 0 && (lane->dropped > 0) == (full != CUE_FAIL);
     bool counts = adds_up(crew, s->got, lane, sent, full) && gaps_told(s->gaps, lane, full);
     fflush(stdout);
     return !ran ? 4 : s->disordered ? 5 : s->overtaken ? 6 : s->damaged ? 7 : missing > hands ? 8 : !counts ? 9 : crew->broken ? 10 : 0;
@@ -167,6 +170,8 @@ static void storm(const char *what, const char *options, uint32_t full, unsigned
     struct storm *shared = shared_file(crew.file, sizeof *shared);
     cr_assert(shared != NULL);
     crew.got = &shared->got;
+    crew.enough = enough;
+    crew.counts = shared;
     int step = storm_run(&crew, shared, full, kills);
     munmap(shared, sizeof *shared);
     unlink(crew.file);

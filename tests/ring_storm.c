@@ -51,6 +51,12 @@ static int queue_drain(struct queue_storm *storm, cue_channel *ch)
     return status;
 }
 
+static bool queue_enough(const void *counts)
+{
+    const struct queue_storm *storm = counts;
+    return storm->blocks && storm->again && storm->drained;
+}
+
 static uint64_t queue_lost(const struct queue_storm *storm)
 {
     uint64_t lost = 0;
@@ -103,10 +109,11 @@ static int queue_run(struct crew *crew, struct queue_storm *storm, unsigned kill
 Test(ring_storm, a_queue_loses_nothing_and_doubles_only_what_is_marked)
 {
     unsigned kills = storm_begin("queue", 200, KILLS_MOST);
-    struct crew crew = { .pool = test_name("queuestorm"), .slots = 6, .start = start_queue };
+    struct crew crew = { .pool = test_name("queuestorm"), .slots = 6, .start = start_queue, .enough = queue_enough };
     struct queue_storm *storm = shared_file(crew.file, sizeof *storm);
     cr_assert(storm != NULL);
     crew.got = &storm->got;
+    crew.counts = storm;
     int step = queue_run(&crew, storm, kills);
     munmap(storm, sizeof *storm);
     unlink(crew.file);
@@ -140,6 +147,12 @@ static int stream_drain(struct storm *storm, cue_channel *ch)
         cue_msg_release(&m);
     }
     return status;
+}
+
+static bool stream_enough(const void *counts)
+{
+    const struct storm *storm = counts;
+    return storm->drained > 0;
 }
 
 /* What was reported as sent and never came, at the very end. */
@@ -192,10 +205,11 @@ static int stream_run(struct crew *crew, struct storm *storm, unsigned kills)
 Test(ring_storm, a_stream_keeps_order_and_loses_only_what_was_in_hand)
 {
     unsigned kills = storm_begin("stream", 200, KILLS_MOST);
-    struct crew crew = { .pool = test_name("streamstorm"), .slots = 3, .start = start_stream };
+    struct crew crew = { .pool = test_name("streamstorm"), .slots = 3, .start = start_stream, .enough = stream_enough };
     struct storm *storm = shared_file(crew.file, sizeof *storm);
     cr_assert(storm != NULL);
     crew.got = &storm->got;
+    crew.counts = storm;
     int step = stream_run(&crew, storm, kills);
     munmap(storm, sizeof *storm);
     unlink(crew.file);

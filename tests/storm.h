@@ -20,8 +20,10 @@ struct crew {
     struct cast (*start)(const struct crew *crew, unsigned who, unsigned life);
     struct cast cast[CREW_MOST];
     unsigned lives[CREW_MOST], killed, stopped;
-    _Atomic uint64_t *got; /* grows as long as something arrives */
-    int broken;            /* somebody ended by itself, or nothing arrives */
+    _Atomic uint64_t *got;              /* grows as long as something arrives */
+    bool (*enough)(const void *counts); /* whether all that shall be seen has been; it rages on until then */
+    const void *counts;
+    int broken; /* somebody ended by itself, or nothing arrives */
 };
 
 static inline unsigned number_from(const char *name, unsigned otherwise)
@@ -77,14 +79,15 @@ static inline void crew_strike(struct crew *crew)
     crew->stopped += held;
 }
 
-/* Until so many were killed; stops if nothing arrives any more. At the end all are. */
+/* Until so many were killed, and all was seen (on a slow machine most may die before they have done anything); stops if nothing arrives
+ * any more. At the end all are. */
 static inline void crew_rage(struct crew *crew, unsigned kills)
 {
     uint64_t got = 0;
-    int64_t since = test_now_ms();
+    int64_t since = test_now_ms(), limit = since + test_ms(60000);
     for (unsigned who = 0; who < crew->slots; who++)
         crew_start(crew, who);
-    while (crew->killed < kills && !crew->broken) {
+    while ((crew->killed < kills || (test_now_ms() < limit && !(crew->stopped && crew->enough(crew->counts)))) && !crew->broken) {
         crew_rest(12000000);
         crew_strike(crew);
         uint64_t now = atomic_load(crew->got);
