@@ -1,14 +1,13 @@
 """What the programs seen_*.py have in common."""
 
 import inspect
-
-import numpy as np
+import sys
 
 
 def show(label, call):
     try:
         result = call()
-        if isinstance(result, np.ndarray):
+        if "numpy" in sys.modules and isinstance(result, sys.modules["numpy"].ndarray):
             result = type(result).__name__, result.shape, str(result.dtype), result.flags.writeable, result.ravel()[:5].tolist()
         print(label, result)
     except Exception as error:

@@ -166,6 +166,13 @@ def test_programs_see_the_same_of_shmutils_as_with_gridr(name):
     assert len(ours) > 75
 
 
+def test_programs_see_the_same_of_the_building_blocks_as_with_mpmetrics():
+    theirs = ask("mpmetrics", RUN, HERE / "seen_mpmetrics.py", "_mpmetrics", "mpmetrics").splitlines()
+    ours = seen(sys.executable, "seen_mpmetrics.py", "cuelight.primitives", "cuelight")
+    assert ours == theirs
+    assert len(ours) > 2300
+
+
 # What a program sees of managed memory, line by line; run with Dragon (without its runtime) and with ours.
 TRANSCRIPT = """
 import pickle, sys

@@ -12,6 +12,7 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABL
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.number cimport PyNumber_Index
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport EINTR, ENOMEM, ENOSPC, errno
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
@@ -318,8 +319,8 @@ cdef class Arena:
             There is no more memory.
         """
         cdef Block block
-        cdef object wanted = size.__index__() if type(size) is not int else size
-        cdef object aligned = self.cache_line if alignment is None else alignment
+        cdef object wanted = PyNumber_Index(size)
+        cdef object aligned = self.cache_line if alignment is None else PyNumber_Index(alignment)
         if wanted <= 0:
             raise ValueError(f"size must be strictly positive, not {wanted}")
         if aligned <= 0 or aligned & (aligned - 1):

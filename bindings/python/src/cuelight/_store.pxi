@@ -314,7 +314,11 @@ cdef class Store:
         return 0
 
     cdef uint64_t another(self, Store old, uint64_t *size) except 0:
-        """A space of at least `size` bytes: the one before this, or fresh memory."""
+        """A space of at least `size` bytes: the one before this, or fresh memory.
+
+        What is fresh is half as large again as the one whose turn it was, which nobody will use any more: so all that a container
+        ever took is a few times what it needs, however slowly it grew.
+        """
         cdef uint64_t start
         if old.at != NULL and old.head().other != 0 and old.head().other_size >= size[0]:
             start = old.head().other
@@ -323,6 +327,8 @@ cdef class Store:
             self.heap.mapped(start, old.head().other_size)
             size[0] = old.head().other_size
             return start
+        if old.at != NULL and old.head().other_size < MOST:
+            size[0] = max(size[0], align_to(old.head().other_size + old.head().other_size // 2, 8))
         start = self.heap.take(size, 64)
         if old.at != NULL: # whoever is killed before the commit leaves it to the next
             store(&old.head().other, start)

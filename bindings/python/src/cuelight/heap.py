@@ -68,6 +68,9 @@ class Heap(Arena, Struct):
         __doc__ = _Block.__doc__
         __slots__ = ()
 
+        def __init__(self, heap: Heap, start: int, size: int) -> None:
+            super().__init__(heap, start, size)
+
     if TYPE_CHECKING:
 
         def malloc(self, size: int, alignment: int | None = None) -> Heap.Block: ...
