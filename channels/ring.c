@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { IN_VAIN_MOST = 1000 };
+
 /* ---- waiting, both sides ---- */
 
 static int interrupted(struct ring_channel *ch)
@@ -91,23 +93,27 @@ static void drop(struct ring_channel *ch, const struct took *took, int status)
     atomic_fetch_add_explicit(&ch->ring->dropped_old, 1, relaxed); /* a count for people */
 }
 
-static void drop_oldest(struct ring_channel *ch)
+/* `in_vain`: how often in a row it was full and yet nothing was there to be dropped. Others may have been quicker, a few times. */
+static int drop_oldest(struct ring_channel *ch, unsigned *in_vain)
 {
     struct took took;
-    if (ch->way->take(ch, &took) == 1)
+    int status = ch->way->take(ch, &took);
+    if (status == 1)
         drop(ch, &took, CUE_EFULL);
+    *in_vain = status == 1 ? 0 : *in_vain + 1;
+    if (*in_vain > IN_VAIN_MOST)
+        return trail(CUE_ECORRUPT, "lane %x of pool %s is full, and nothing is in it", ch->lane.index, ch->lane.pool->name);
+    return status < 0 ? status : 0;
 }
 
 /* Found no room in time. 1: dropped, which counts as sent; 0: there is room now. */
-static int refuse(struct ring_channel *ch, const cue_msg *m, int status)
+static int refuse(struct ring_channel *ch, const cue_msg *m, int status, unsigned *in_vain)
 {
     struct ring *ring = ch->ring;
     if (status != CUE_EFULL)
         return status;
-    if (ring->lane.full == CUE_DROP_OLD) {
-        drop_oldest(ch);
-        return 0;
-    }
+    if (ring->lane.full == CUE_DROP_OLD)
+        return drop_oldest(ch, in_vain);
     atomic_fetch_add_explicit(ring->lane.full == CUE_FAIL ? &ring->refused : &ring->dropped_new, 1, relaxed); /* a count for people */
     if (ring->lane.full == CUE_FAIL || is_question(m))
         return status;
@@ -170,9 +176,10 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
 {
     struct parcel parcel;
     uint64_t weight = weight_of(m);
+    unsigned in_vain = 0;
     int status, pushed;
     while (no_room(ch, weight)) /* before anything is copied */
-        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status)))
+        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status, &in_vain)))
             return status;
     status = pack(ch, m, 0, opened, &parcel);
     if (status == CUE_ENOMEM && deadline)
@@ -180,7 +187,7 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
     if (status)
         return status;
     while ((pushed = ch->way->push(ch, &parcel, false)) == 0)
-        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status)))
+        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status, &in_vain)))
             break;
     if (pushed > 0) {
         went(ch, m, &parcel, opened);

@@ -270,6 +270,24 @@ Test(queue, a_damaged_place_is_an_error)
     cr_assert(eq(int, recv_int(in), 1));
 }
 
+/* It would go on dropping for ever. */
+Test(queue, a_full_ring_that_nothing_can_be_dropped_from_is_an_error)
+{
+    open_both("a?kind=queue&depth=4&full=drop-old");
+    struct ring *ring = ((struct ring_channel *)(void *)in)->ring;
+    for (int i = 1; i <= 4; i++)
+        cr_assert(eq(int, send_int(out, i), 0));
+    atomic_store(&ring->head, 5); /* a lap ahead */
+    cr_assert(eq(int, send_int(out, 5), CUE_ECORRUPT));
+    uint64_t second = atomic_exchange(&ring->slot[1], slot_word(0, 0)); /* empty, where receivers look */
+    atomic_store(&ring->head, 1);
+    cr_assert(eq(int, send_int(out, 5), CUE_ECORRUPT));
+    atomic_store(&ring->slot[1], second);
+    atomic_store(&ring->head, 0);
+    cr_assert(eq(int, send_int(out, 5), 0));
+    cr_assert(eq(int, recv_int(in), 2));
+}
+
 /* ---- waiting, threads ---- */
 
 Test(queue, a_wait_that_ends_says_what_was_missing)

@@ -4,36 +4,14 @@
  * within the pool; nothing hangs.
  *
  * An input is a row of changes, of 14 bytes each: what region, how (set, add, or, and not), where in it, the value. */
-#include "pool/pool_private.h"
+#include "tests/fuzz/image.h"
 
 #include <cuelight/channel.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 enum { SIZE = 256 << 10, TYPE = 7, KEYS = 12, KEPT = 24, CHANGES = 40, CHANGE = 14 };
 
-static struct {
-    char *bytes;
-    uint64_t size;
-    struct {
-        uint64_t at, size;
-    } part[64], region[8];
-    unsigned parts, regions;
-} image;
+static struct range regions[8];
 static uint64_t ids[KEPT];
-
-static void must(bool holds, const char *what)
-{
-    if (!holds) {
-        fprintf(stderr, "%s; trail: %s\n", what, cue_trail());
-        abort();
-    }
-}
 
 static void fill_pool(cue_pool *pool)
 {
@@ -71,24 +49,10 @@ static void fill_pool(cue_pool *pool)
     CUE_MUST(cue_channel_recv(in, &m, CUE_NOW)); /* and it stays in hand */
 }
 
-/* Copies what is present: the parties in it are dead for whoever opens the copy, which nobody has locked. */
-static void take_image(cue_pool *pool)
+static void find_regions(const cue_pool *pool)
 {
-    int fd = cue_pool_fd(pool);
-    image.size = pool->object_bytes;
-    image.bytes = calloc(1, image.size);
-    must(image.bytes != NULL, "no memory");
-    for (off_t at = 0; image.parts < 64;) {
-        off_t from = lseek(fd, at, SEEK_DATA), to = from < 0 ? -1 : lseek(fd, from, SEEK_HOLE);
-        if (to < 0)
-            break;
-        image.part[image.parts].at = (uint64_t)from;
-        image.part[image.parts++].size = (uint64_t)(to - from);
-        must(pread(fd, image.bytes + from, (size_t)(to - from), from) == to - from, "a copy");
-        at = to;
-    }
     const struct pool_header *h = pool->header;
-    const uint64_t bounds[][2] = {
+    const struct range all[] = {
         { 0, h->parties_at },
         { h->parties_at, 4 * sizeof(struct party) },
         { h->extents_at, h->directory_at - h->extents_at },
@@ -98,11 +62,7 @@ static void take_image(cue_pool *pool)
         { h->slab_records_at, SIZE },
         { h->data_at, SIZE },
     };
-    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
-        image.region[i].at = bounds[i][0];
-        image.region[i].size = bounds[i][1];
-    }
-    image.regions = sizeof bounds / sizeof *bounds;
+    memcpy(regions, all, sizeof regions);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -113,48 +73,17 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     CUE_MUST(cue_pool_open(NULL, &(cue_pool_opts){ .size = SIZE, .flags = CUE_MEMFD, .max_allocations = 200 }, &pool));
     fill_pool(pool);
     take_image(pool);
+    find_regions(pool);
     return 0; /* it stays open: what else would give its lane's receiver back */
 }
 
-/* A change at a word; where nothing is present a page comes to be, as it would for a hostile writer. */
 static void change(char *base, const uint8_t *how)
 {
     uint32_t where;
-    uint64_t value, word;
+    uint64_t value;
     memcpy(&where, how + 2, 4);
     memcpy(&value, how + 6, 8);
-    uint64_t size = image.region[how[0] % image.regions].size, at = image.region[how[0] % image.regions].at + where % size / 8 * 8;
-    memcpy(&word, base + at, 8);
-    word = how[1] % 4 == 0 ? value : how[1] % 4 == 1 ? word + value : how[1] % 4 == 2 ? word | value : word & ~value;
-    memcpy(base + at, &word, 8);
-}
-
-static int copy_image(const uint8_t *bytes, size_t size)
-{
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    must(fd >= 0 && ftruncate(fd, (off_t)image.size) == 0, "a memfd");
-    for (unsigned i = 0; i < image.parts; i++)
-        must(pwrite(fd, image.bytes + image.part[i].at, image.part[i].size, (off_t)image.part[i].at) == (ssize_t)image.part[i].size,
-             "a copy");
-    char *base = mmap(NULL, image.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    must(base != MAP_FAILED, "a mapping");
-    for (size_t at = 0, n = 0; at + CHANGE <= size && n < CHANGES; at += CHANGE, n++)
-        change(base, bytes + at);
-    munmap(base, image.size);
-    return fd;
-}
-
-static volatile unsigned char sink;
-
-static void within(cue_pool *pool, const cue_block *b, bool write)
-{
-    char *data = b->data;
-    must(data >= pool->data && b->size <= pool->data_bytes && data + b->size <= pool->data + pool->data_bytes, "bytes outside the pool");
-    for (size_t i = 0; i < b->size; i += 512) {
-        sink = (unsigned char)data[i];
-        if (write)
-            data[i] = 1;
-    }
+    change_word(base, &regions[how[0] % 8], where, how[1], value);
 }
 
 static void look_up_all(cue_pool *pool)
@@ -220,12 +149,6 @@ static void send_and_receive(cue_pool *pool)
     cue_channel_close(in);
 }
 
-static void say_nothing(void *arg, const char *fault)
-{
-    (void)arg;
-    must(strlen(fault) < 400, "a long line");
-}
-
 static void look_at_all(cue_pool *pool)
 {
     cue_block_info row;
@@ -248,7 +171,11 @@ static void look_at_all(cue_pool *pool)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     cue_pool *pool;
-    int fd = copy_image(bytes, size);
+    char *base;
+    int fd = copy_image(&base);
+    for (size_t at = 0, n = 0; at + CHANGE <= size && n < CHANGES; at += CHANGE, n++)
+        change(base, bytes + at);
+    munmap(base, image.size);
     if (size && bytes[size - 1] % 4 == 0 && cue_pool_open(NULL, &(cue_pool_opts){ .fd = fd, .flags = CUE_READ_ONLY }, &pool) == 0) {
         look_at_all(pool);
         cue_pool_check(pool, false, say_nothing, NULL);
