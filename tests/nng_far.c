@@ -262,6 +262,81 @@ Test(nng_far, what_nobody_took_returns_when_the_sender_closes)
     nothing_is_left(far_pool);
 }
 
+/* ---- taking a connection down ---- */
+
+struct talk {
+    char url[120];
+    _Atomic bool end;
+    unsigned rounds;
+};
+
+/* Sends, each message in a packet of its own, until it is told to stop. */
+static void *speak(void *arg)
+{
+    struct talk *t = arg;
+    cue_channel *s = open_in(far_pool, t->url, CUE_SEND, (cue_channel_opts){ .flush = CUE_NS(-1), .linger = CUE_NS(-1) });
+    while (!atomic_load(&t->end))
+        if (cue_channel_send(s, &(cue_msg){ .data = "speak", .size = 5 }, CUE_MS(5)))
+            sched_yield(); /* full */
+    cue_channel_close(s);
+    return NULL;
+}
+
+/* Receives until it is told to stop; each packet is acknowledged. */
+static void *listen_on(void *arg)
+{
+    struct talk *t = arg;
+    cue_channel *r = open_in(pool, t->url, CUE_RECV, (cue_channel_opts){ 0 });
+    cue_msg m;
+    while (!atomic_load(&t->end))
+        if (cue_channel_recv(r, &m, CUE_MS(5)) == 0)
+            cue_msg_release(&m);
+    cue_channel_close(r);
+    return NULL;
+}
+
+/* NNG before 1.7 never finishes to close a connection on which a message is just coming in. */
+static void one_end_closes(const char *scheme, void *(*other)(void *))
+{
+    struct talk t = { .rounds = 30 };
+    pthread_t thread;
+    cue_msg m;
+    url_of(scheme, t.url, sizeof t.url);
+    cr_assert(eq(int, pthread_create(&thread, NULL, other, &t), 0));
+    for (unsigned round = 0; round < t.rounds; round++) {
+        if (other == speak) {
+            cue_channel *r = open_in(pool, t.url, CUE_RECV, (cue_channel_opts){ 0 });
+            for (unsigned i = 0; i < 20 + round; i++) {
+                cr_assert(eq(int, cue_channel_recv(r, &m, CUE_SEC(20)), 0), "%s: %s", scheme, cue_trail());
+                cue_msg_release(&m);
+            }
+            cr_assert(eq(int, cue_channel_close(r), 0));
+        } else {
+            cue_channel *s = open_in(far_pool, t.url, CUE_SEND, (cue_channel_opts){ .flush = CUE_NS(-1), .linger = CUE_NS(-1) });
+            CUE_MUST(cue_channel_send(s, &(cue_msg){ .data = "first", .size = 5 }, CUE_SEC(20)));
+            for (int64_t end = test_now_ms() + test_ms(20000); stat_of(s).queued && test_now_ms() < end;)
+                poll(NULL, 0, 1);
+            for (unsigned i = 0; i < 20 + round; i++)
+                CUE_MUST(cue_channel_send(s, &(cue_msg){ .data = "more", .size = 4 }, CUE_SEC(20)));
+            cue_channel_close(s); /* what is under way is given up */
+        }
+    }
+    atomic_store(&t.end, true);
+    pthread_join(thread, NULL);
+}
+
+Test(nng_far, a_receiver_closes_while_its_sender_speaks)
+{
+    one_end_closes("ipc", speak);
+    one_end_closes("tcp", speak);
+}
+
+Test(nng_far, a_sender_closes_while_its_receiver_speaks)
+{
+    one_end_closes("ipc", listen_on);
+    one_end_closes("tcp", listen_on);
+}
+
 /* ---- another process that says it is another host ---- */
 
 static char theirs[64]; /* the pool of the sender that was started last */

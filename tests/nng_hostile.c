@@ -164,19 +164,9 @@ static void hostile_again(void)
     cr_assert(eq(int, nng_dial(hostile, url, NULL, 0), 0));
 }
 
-static _Atomic int ended;
-
-static void on_end(nng_pipe pipe, nng_pipe_ev event, void *arg)
+Test(nng_hostile, garbage_is_counted_and_harms_nobody)
 {
-    (void)pipe;
-    (void)event;
-    (void)arg;
-    ended++;
-}
-
-Test(nng_hostile, garbage_is_counted_and_ends_the_connection_that_brings_it)
-{
-    enum { ENOUGH = 100 /* less than closes a connection */, ROUNDS = 3 };
+    enum { ENOUGH = 100, ROUNDS = 3 };
     unsigned char bytes[200];
     for (int round = 1; round <= ROUNDS; round++) {
         for (int i = 0; i < ENOUGH; i++) {
@@ -188,17 +178,6 @@ Test(nng_hostile, garbage_is_counted_and_ends_the_connection_that_brings_it)
         counted(refused, (uint64_t)(round * ENOUGH));
         hostile_again();
     }
-    cr_assert(eq(int, nng_pipe_notify(hostile, NNG_PIPE_EV_REM_POST, on_end, NULL), 0));
-    nng_socket_set_ms(hostile, NNG_OPT_SENDTIMEO, 100);
-    for (int i = 0; i < 10000 && !ended; i++) {
-        nng_msg *m;
-        cr_assert(eq(int, nng_msg_alloc(&m, 3), 0));
-        if (nng_sendmsg(hostile, m, 0))
-            nng_msg_free(m);
-        if (i % 20 == 0)
-            drain_now();
-    }
-    cr_assert(gt(int, ended, 0));
     others_are_served();
 }
 
@@ -228,7 +207,7 @@ Test(nng_hostile, every_flip_of_an_honest_packet)
             bytes[at] ^= (char)(1 << bit);
         }
         drain();
-        if (at % 10 == 9) { /* before there are so many lies that the connection is closed */
+        if (at % 10 == 9) {
             hostile_again();
             throw_head(&liar.head);
         }
@@ -579,7 +558,7 @@ Test(nng_hostile, gaps_and_repetitions_in_the_sequence_are_seen)
         got += drain();
     cr_assert(eq(int, got + drain(), 2));
     uint64_t word = atomic_load(&liar.cell->word);
-    cr_assert(cell_bye(word));
+    cr_assert(eq(u32, cell_order(word), WIRE_RESTART));
     cr_assert(eq(u64, cell_number(word), 2));
     cr_assert(eq(u64, stat_of(receiver).gaps, 0));
     liar.head.incarnation++;

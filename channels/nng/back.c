@@ -1,10 +1,9 @@
 /* The back connection of a sender: on which a far receiver acknowledges, and answers.
  *
- * A near receiver acknowledges in the pool. A far one needs NNG, and not on the data connection: in NNG before 1.7 a connection that
- * fails while messages go both ways can stop the thread that takes down connections, and with it every socket of the process
- * (nanomsg/nng#1543). With traffic both ways over tcp:// that happened within a thousand kills of the peer; with two
- * connections, each of which carries messages one way, it has not been seen. So the sender dials a second time, says there which channel it
- * is, once, and from then on only listens.
+ * A near receiver acknowledges in the pool. A far one needs NNG, and not on the data connection: NNG before 1.7 cannot take down a
+ * connection that fails while it is written as long as something comes in on it (part.c). With traffic both ways over tcp:// that
+ * happened within a thousand kills of the peer. So the sender dials a second time, says there which channel it is, once, and from
+ * then on only listens.
  *
  * Answers to questions that were asked through the channel come on it, too (answer.c). NNG's thread keeps a packet of them for the
  * sender's, which gives them to who asks: by the tag and the box of a question of this very channel that still waits, so that a receiver
@@ -18,6 +17,7 @@
 #include "sender.h"
 
 #include <nng/protocol/pair1/pair.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,10 +32,9 @@ static void take_ack(struct sender *s, const struct wire_head *head)
     if (head->number >> CELL_NUMBER_BITS || head->incarnation >> CELL_INCARNATION_BITS)
         return;
     pthread_mutex_lock(&s->pipe_lock);
-    atomic_store_explicit(&s->back_max, head->max, relaxed);         /* before the word */
-    atomic_store_explicit(&s->back_session, head->session, relaxed); /* the same */
-    atomic_store_explicit(&s->greet, head->bye == WIRE_BYE, relaxed);
-    atomic_store_explicit(&s->back_word, cell_word(head->incarnation, head->bye != 0, head->number), release); /* pairs with: take_word */
+    atomic_store_explicit(&s->back_max, head->max, relaxed);                                              /* before the word */
+    atomic_store_explicit(&s->back_session, head->session, relaxed);                                      /* the same */
+    atomic_store_explicit(&s->back_word, cell_word(head->incarnation, head->bye, head->number), release); /* pairs with: take_word */
     if (!s->ended)
         sender_poke(s);
     pthread_mutex_unlock(&s->pipe_lock);
@@ -182,10 +181,21 @@ void back_announce(struct sender *s)
         s->announced = pipe;
 }
 
+/* The receiver takes it down when it sees the end of the data connection, see part.c; unless it is a near one, which says nothing
+ * here. */
+static void wait_for_end(const struct sender *s)
+{
+    bool near = s->session && !s->far;
+    int64_t end = clock_ns() + PART_NS;
+    while (s->announced && !near && clock_ns() < end && atomic_load_explicit(&s->back.pipe, acquire)) /* pairs with: link_changed */
+        poll(NULL, 0, 1);
+}
+
 void back_close(struct sender *s)
 {
     if (!s->back_aio)
         return;
+    wait_for_end(s);
     nng_close(s->back.sock);
     nng_aio_stop(s->back_aio);
     nng_aio_free(s->back_aio);

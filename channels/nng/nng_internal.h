@@ -57,6 +57,7 @@ enum {
     CHUNK_BYTES = 256 * 1024,      /* of a block, in a packet */
     CARRY_WHOLE = BATCH_BYTES / 2, /* a block of at most so many bytes goes in its item */
     CONNECTIONS_MAX = 4096,        /* to one receiver; more are refused */
+    PART_NS = 250 * 1000 * 1000,   /* an end waits so long for the other's silence before it takes a connection down */
     USERS_MAX = 16
 };
 

@@ -12,10 +12,7 @@
  * the socket is closed: NNG before 1.7 may hang in a close while somebody sends.
  *
  * A peer that was told to begin again is not listened to until its hello has another incarnation: what it had under way would
- * leave a gap.
- *
- * BEFORE A CONNECTION IS CLOSED while it may carry something (at close, and when the guard makes the listener anew), its sender
- * is told to stop, see cell_layout.h for why.
+ * leave a gap. One that was told BYE is told nothing else on that connection; how connections are taken down is in part.c.
  */
 #include "receiver.h"
 
@@ -24,7 +21,7 @@
 #include <cuelight/serial.h>
 #include <string.h>
 
-enum { BYE_NS = 50 * 1000 * 1000, AGAIN = 3, AGAIN_MIN_MS = 50, AGAIN_MAX_MS = 200 };
+enum { AGAIN = 3, AGAIN_MIN_MS = 50, AGAIN_MAX_MS = 200 };
 
 #define TRANSFER_IDLE_NS (INT64_C(10) * 1000 * 1000 * 1000)
 
@@ -45,23 +42,23 @@ static struct cell *cell_attach(const struct peer *peer, cue_block *view)
     return NULL;
 }
 
-static void answer_near(const struct receiver *r, const struct peer *peer, struct cell *cell, bool bye)
+static void answer_near(const struct receiver *r, const struct peer *peer, struct cell *cell)
 {
-    atomic_store_explicit(&cell->max, r->lane.max, relaxed);                                     /* before the word */
-    atomic_store_explicit(&cell->session, r->lane.id, relaxed);                                  /* the same */
-    atomic_store_explicit(&cell->word, cell_word(peer->incarnation, bye, peer->acked), seq_cst); /* pairs with: take_word */
-    uint32_t bell = atomic_fetch_add_explicit(&cell->bell, BELL_ONE, seq_cst);                   /* pairs with: sender_thread */
+    atomic_store_explicit(&cell->max, r->lane.max, relaxed);                                            /* before the word */
+    atomic_store_explicit(&cell->session, r->lane.id, relaxed);                                         /* the same */
+    atomic_store_explicit(&cell->word, cell_word(peer->incarnation, peer->said, peer->acked), seq_cst); /* pairs with: take_word */
+    uint32_t bell = atomic_fetch_add_explicit(&cell->bell, BELL_ONE, seq_cst);                          /* pairs with: sender_thread */
     if (bell & BELL_ASLEEP)
         futex_wake(&cell->bell, 1);
 }
 
-static void answer_far(const struct receiver *r, const struct peer *peer, uint32_t bye)
+static void answer_far(const struct receiver *r, const struct peer *peer)
 {
     struct wire_head head = { .kind = WIRE_ACK,
                               .channel = peer->channel,
                               .incarnation = peer->incarnation,
                               .number = peer->acked,
-                              .bye = bye,
+                              .bye = peer->said,
                               .max = r->lane.max,
                               .session = r->lane.id };
     char bytes[WIRE_HEAD_MAX];
@@ -75,17 +72,17 @@ static void answer_far(const struct receiver *r, const struct peer *peer, uint32
         nng_msg_free(packet);
 }
 
-static bool answer(const struct receiver *r, const struct peer *peer, uint32_t bye)
+static bool answer(const struct receiver *r, const struct peer *peer)
 {
     cue_block view;
     if (!peer->pool) {
-        answer_far(r, peer, bye);
+        answer_far(r, peer);
         return true;
     }
     struct cell *cell = cell_attach(peer, &view);
     if (!cell)
         return false;
-    answer_near(r, peer, cell, bye != 0);
+    answer_near(r, peer, cell);
     cue_block_release(&view);
     return true;
 }
@@ -99,7 +96,7 @@ static void say_again(void *arg)
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++) {
         if (r->peers[i].again) {
-            answer_far(r, &r->peers[i], r->peers[i].said);
+            answer_far(r, &r->peers[i]);
             more = --r->peers[i].again || more;
         }
         more = answers_again(r, &r->peers[i]) || more;
@@ -129,21 +126,20 @@ void peers_again(struct receiver *r)
 }
 
 /* `lock` is held. False: it is gone. */
-static bool say(struct receiver *r, struct peer *peer, uint32_t bye)
+static bool say(struct receiver *r, struct peer *peer)
 {
-    bool lives = answer(r, peer, bye);
-    peer->said = bye;
-    peer->again = peer->back && !peer->pool && bye != WIRE_BYE ? AGAIN : 0;
+    peer->said = atomic_load_explicit(&r->parting, relaxed) ? WIRE_BYE : peer->restarts ? WIRE_RESTART : 0; /* BYE is said again */
+    peer->again = peer->back && !peer->pool && peer->said != WIRE_BYE ? AGAIN : 0;
     if (peer->again)
         peers_again(r);
-    return lives;
+    return answer(r, peer);
 }
 
 static bool tell(struct receiver *r, struct peer *peer)
 {
     pthread_mutex_lock(&r->lock);
     peer->acked = peer->expected - 1;
-    bool lives = say(r, peer, peer->restarts ? WIRE_RESTART : 0);
+    bool lives = say(r, peer);
     pthread_mutex_unlock(&r->lock);
     return lives;
 }
@@ -161,30 +157,12 @@ void peer_restart(struct receiver *r, struct peer *peer)
     tell(r, peer);
 }
 
-/* Until it has seen that it shall stop. */
-static void wait_for(const struct peer *peer, int64_t end)
+void peers_bye(struct receiver *r)
 {
-    cue_block view;
-    struct cell *cell = cell_attach(peer, &view);
-    uint32_t seen;
-    if (!cell)
-        return;
-    while ((seen = atomic_load_explicit(&cell->seen, acquire)) != peer->incarnation + 1 && /* pairs with: hear_bye */
-           cell_incarnation(atomic_load_explicit(&cell->word, relaxed)) == peer->incarnation && clock_ns() < end)
-        futex_wait(&cell->seen, seen, BYE_NS / 10);
-    cue_block_release(&view);
-}
-
-void peers_quiesce(struct receiver *r)
-{
-    int64_t end = clock_ns() + BYE_NS;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++)
-        if (r->peers[i].incarnation)
-            say(r, &r->peers[i], WIRE_BYE);
-    for (unsigned i = 0; i < PEERS_MAX; i++)
-        if (r->peers[i].incarnation && r->peers[i].pool)
-            wait_for(&r->peers[i], end);
+        if (r->peers[i].incarnation && !r->peers[i].parted)
+            say(r, &r->peers[i]);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -272,11 +250,24 @@ static bool number_possible(const struct wire_head *head)
            !(head->incarnation >> CELL_INCARNATION_BITS);
 }
 
+/* The hello that answers BYE. */
+static bool parts(struct receiver *r, struct peer *known, const struct wire_head *head)
+{
+    pthread_mutex_lock(&r->lock);
+    bool last = known && known->said == WIRE_BYE && known->pipe == r->pipe && known->incarnation != head->incarnation;
+    if (last)
+        known->parted = true;
+    pthread_mutex_unlock(&r->lock);
+    return last;
+}
+
 int peer_hello(struct receiver *r, const struct wire_head *head)
 {
     if (!number_possible(head))
         return CUE_ECORRUPT;
     struct peer *known = peers_find(r, head->channel);
+    if (parts(r, known, head))
+        return 0;
     struct peer fresh = peer_copy(r, known, head->channel);
     bool first = !fresh.incarnation;
     if (first) {
@@ -297,6 +288,7 @@ int peer_hello(struct receiver *r, const struct wire_head *head)
         transfer_drop(&r->transfers, &known->transfer); /* it begins again */
     fresh.transfer = known ? known->transfer : NULL;
     fresh.restarts = fresh.restarts && fresh.incarnation == head->incarnation;
+    fresh.parted = false;
     fresh.incarnation = head->incarnation;
     fresh.cell = head->cell;
     fresh.cell_generation = head->cell_generation;

@@ -30,6 +30,7 @@ struct peer {
     uint64_t who;   /* for cue_msg_peer */
     struct transfer *transfer;
     bool restarts;          /* it was told to begin again, and has not yet */
+    bool parted;            /* it was told BYE, and has said its last on `pipe` */
     uint32_t said;          /* in the last ACK: 0, WIRE_BYE, WIRE_RESTART */
     uint32_t again;         /* far: so often still it is said again */
     struct answers answers; /* far: to it */
@@ -45,6 +46,7 @@ struct receiver {
     struct guard *guard;
     pthread_t thread; /* if there is a guard */
     int stop_fd;
+    _Atomic bool parting;                 /* part.c: nobody new is let in */
     _Atomic int32_t pipes;                /* connections; counted by NNG's callbacks */
     _Atomic uint64_t unwelcome;           /* connections that were refused; the same */
     _Atomic uint32_t gone[PIPES_SEEN];    /* connections that ended, at id % PIPES_SEEN; the same */
@@ -65,9 +67,6 @@ struct receiver {
     uint32_t left;   /* messages in it */
     uint32_t unacknowledged;
     struct transfers transfers;
-    struct {
-        uint32_t pipe, count;
-    } lies[PIPES_SEEN]; /* packets that made no sense, by connection */
 
     struct {
         _Atomic uint64_t packets, received, bytes, copied, dropped, gaps, corrupt, left; /* written by that thread, read by stat */
@@ -81,7 +80,8 @@ static inline void count_add(_Atomic uint64_t *count, uint64_t n)
 
 static inline bool pipe_ended(const struct receiver *r, uint32_t pipe)
 {
-    return atomic_load_explicit(&r->gone[pipe % PIPES_SEEN], acquire) == pipe; /* pairs with: on_pipe */
+    return atomic_load_explicit(&r->gone[pipe % PIPES_SEEN], acquire) == pipe || /* pairs with: on_pipe */
+           nng_socket_id(nng_pipe_socket((nng_pipe){ .id = pipe })) <= 0;        /* long ago */
 }
 
 /* Whether it can be told something through NNG. */
@@ -110,8 +110,15 @@ void peers_sweep(struct receiver *r, bool idle);
 void peers_again(struct receiver *r);
 /* After the socket was closed, or was not opened. */
 void peers_forget(struct receiver *r);
-/* Tells all senders to stop; waits until the living near ones have. Also by the guard's thread. */
-void peers_quiesce(struct receiver *r);
+/* Tells BYE to all that have not parted. Also by the guard's thread. */
+void peers_bye(struct receiver *r);
+
+/* ---- part.c ---- */
+/* Connection `pipe` has ended: so does the back connection that belongs to it. By NNG's callback. */
+void part_hang_up(struct receiver *r, uint32_t pipe);
+/* Until no sender sends any more. `step` takes in what comes, and says whether something came; it may sleep for a millisecond. From now
+ * on nobody new is let in, until `parting` is false again. By the thread that receives, or the guard's. */
+void part(struct receiver *r, bool (*step)(struct receiver *r));
 
 /* ---- answer.c: answers to far ones ---- */
 /* By the timer, `lock` is held: whether the peer has answers left. */

@@ -6,8 +6,7 @@
  * in chunks are put together in transfer.c.
  *
  * What comes through a socket is checked: form (wire.c), pool and cell (peers.c), record, generation, owner (ledger.c), sizes and
- * offsets (transfer.c). What makes no sense is counted and forgotten, and so is who sent it; a connection that goes on like that
- * is closed. Nothing is lost by it: an honest sender connects again and sends again.
+ * offsets (transfer.c). What makes no sense is counted and forgotten.
  */
 #include "receiver.h"
 
@@ -22,7 +21,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { LIES_MAX = 128, IDLE_LOOK_NS = 1000 * 1000 * 1000, DRAIN_MS = 100 };
+enum { IDLE_LOOK_NS = 1000 * 1000 * 1000 };
 
 const size_t receiver_bytes = sizeof(struct receiver);
 
@@ -31,18 +30,19 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
     struct receiver *r = arg;
     uint32_t id = (uint32_t)nng_pipe_id(pipe);
     switch (event) {
-    case NNG_PIPE_EV_ADD_PRE:
-        if (peer_admitted(&r->lane, pipe) && atomic_load_explicit(&r->pipes, relaxed) < CONNECTIONS_MAX)
+    case NNG_PIPE_EV_ADD_PRE: /* which the end of each follows, be it let in or not */
+        if (atomic_fetch_add_explicit(&r->pipes, 1, relaxed) >= CONNECTIONS_MAX || !peer_admitted(&r->lane, pipe)) /* only counts */
+            atomic_fetch_add_explicit(&r->unwelcome, 1, relaxed);                                                  /* for people */
+        else if (!atomic_load_explicit(&r->parting, relaxed)) /* who slips in is told when it says hello */
             return;
-        atomic_fetch_add_explicit(&r->unwelcome, 1, relaxed); /* for people */
         nng_pipe_close(pipe);
         return;
     case NNG_PIPE_EV_ADD_POST:
-        atomic_fetch_add_explicit(&r->pipes, 1, relaxed); /* looked at by the guard, who is in no hurry */
         return;
     default:
-        atomic_fetch_sub_explicit(&r->pipes, 1, relaxed);
         atomic_store_explicit(&r->gone[id % PIPES_SEEN], id, release); /* pairs with: pipe_ended */
+        atomic_fetch_sub_explicit(&r->pipes, 1, release);              /* then: pairs with: speaking */
+        part_hang_up(r, id);
         event_ring(r->gone_fd);
     }
 }
@@ -57,18 +57,11 @@ static void packet_done(struct receiver *r)
     atomic_store_explicit(&r->count.left, 0, relaxed);
 }
 
-/* What came makes no sense. A connection that does nothing else is closed. */
+/* What came makes no sense. */
 static void packet_refuse(struct receiver *r)
 {
-    uint32_t pipe = r->pipe, at = pipe % PIPES_SEEN;
     count_add(&r->count.corrupt, 1);
     packet_done(r);
-    if (r->lies[at].pipe != pipe) {
-        r->lies[at].pipe = pipe;
-        r->lies[at].count = 0;
-    }
-    if (++r->lies[at].count == LIES_MAX)
-        nng_pipe_close((nng_pipe){ .id = pipe });
 }
 
 /* A sender that is known, of the connection that it said hello on. 0 and NULL: from a connection that is gone, or before it began
@@ -414,14 +407,23 @@ static int receiver_stat(cue_channel *ch, cue_channel_info *out)
     return 0;
 }
 
+/* While somebody else may receive. */
+static bool wait_a_moment(struct receiver *r)
+{
+    (void)r;
+    poll(NULL, 0, 1);
+    return false;
+}
+
 static void *guard_thread(void *arg)
 {
     struct receiver *r = arg;
     struct pollfd stop = { .fd = r->stop_fd, .events = POLLIN };
     while (poll(&stop, 1, GUARD_LOOK_MS) <= 0)
         if (guard_stuck(r->guard)) {
-            peers_quiesce(r);
+            part(r, wait_a_moment);
             guard_heal(r->guard);
+            atomic_store_explicit(&r->parting, false, relaxed); /* whoever comes now is let in */
         }
     return NULL;
 }
@@ -502,34 +504,17 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     return status;
 }
 
-/* Far senders that were told to stop and have not said hello since, which shows that they know what was acknowledged. */
-static unsigned unheard(const struct receiver *r)
-{
-    unsigned count = 0;
-    for (unsigned i = 0; i < PEERS_MAX; i++)
-        count += r->peers[i].incarnation && !r->peers[i].pool && peer_listens(r, &r->peers[i]);
-    return count;
-}
-
-static void hear_hello(struct receiver *r)
-{
-    struct cursor at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
-    struct peer *peer = wire_read_head(&at, &r->head) && r->head.kind == WIRE_HELLO ? peers_find(r, r->head.channel) : NULL;
-    pthread_mutex_lock(&r->lock); /* the timer of peers.c */
-    if (peer && peer->incarnation != r->head.incarnation)
-        peer->incarnation = 0;
-    pthread_mutex_unlock(&r->lock);
-}
-
-/* Takes what was still under way when the senders stopped; it stays theirs. Until nothing comes for a moment. */
-static void drain(struct receiver *r)
+/* What was still under way when the senders stopped stays theirs. */
+static bool take_in(struct receiver *r)
 {
     struct pollfd readable = { .fd = r->recv_fd, .events = POLLIN };
-    for (int i = 0; i < DRAIN_MS && (poll(&readable, 1, 1) > 0 || unheard(r)); i++)
-        while (nng_recvmsg(r->lane.sock, &r->packet, NNG_FLAG_NONBLOCK) == 0) {
-            hear_hello(r);
-            packet_done(r);
-        }
+    if (poll(&readable, 1, 1) <= 0 || fetch_packet(r))
+        return false;
+    r->at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
+    if (wire_read_head(&r->at, &r->head) && (r->head.kind == WIRE_HELLO || r->head.kind == WIRE_BACK))
+        take_by_kind(r);
+    packet_done(r);
+    return true;
 }
 
 /* Until all answers were heard, at most the linger time. What comes besides stays its sender's. */
@@ -569,8 +554,7 @@ static int receiver_close(cue_channel *ch)
     pthread_mutex_unlock(&r->lock);
     peers_halt(r);
     if (pool_enter(ch->pool) == 0)
-        peers_quiesce(r);
-    drain(r);
+        part(r, take_in);
     nng_close(r->lane.sock);
     peers_forget(r);
     receiver_end(r);

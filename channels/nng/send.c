@@ -125,15 +125,16 @@ static void acknowledge(struct sender *s, uint64_t upto)
     tell_of_room(s);
 }
 
-/* The receiver has stopped: what is not acknowledged waits for the next, or for its next connection. */
-static void hear_bye(struct sender *s)
+/* The receiver wants no more of this incarnation. What is not acknowledged waits for the next hello, after BYE for the next
+ * connection: the hello that follows is the last packet on this one, see part.c. */
+static void stop_sending(struct sender *s, bool bye)
 {
-    uint32_t incarnation = s->incarnation;
     s->welcome = false;
-    s->incarnation = next_incarnation(incarnation);
+    s->incarnation = next_incarnation(s->incarnation);
     packet_forget(s);
-    atomic_store_explicit(&s->cell->seen, incarnation + 1, release); /* pairs with: the receiver's wait_for */
-    futex_wake(&s->cell->seen, 1);
+    if (bye && s->known_pipe)
+        sender_hello(s);
+    s->parted = bye;
 }
 
 /* What a receiver has said, in the cell or through NNG. */
@@ -151,8 +152,8 @@ static void take_answer(struct sender *s, uint64_t word, uint64_t max, uint64_t 
     s->hellos = 0;
     s->hello_due = 0;
     acknowledge(s, cell_number(word));
-    if (cell_bye(word)) {
-        hear_bye(s);
+    if (cell_order(word)) {
+        stop_sending(s, cell_order(word) == WIRE_BYE);
     } else if (!s->welcome) { /* now we know what it has: the rest again */
         s->welcome = true;
         s->encoded = s->base;
@@ -427,7 +428,7 @@ static void see_connection(struct sender *s)
     if (pipe == s->known_pipe)
         return;
     s->known_pipe = pipe;
-    s->welcome = false;
+    s->welcome = s->parted = false;
     s->hellos = 0;
     packet_forget(s);
     s->incarnation = next_incarnation(s->incarnation);
@@ -442,8 +443,6 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
 {
     take_word(s); /* of the connection that was */
     see_connection(s);
-    if (!s->welcome && s->known_pipe && atomic_exchange_explicit(&s->greet, 0, relaxed)) /* see take_ack: before the word */
-        sender_hello(s);
     if (s->stuck && !s->welcome) { /* the hello */
         nng_msg *packet = s->stuck;
         s->stuck = NULL;
@@ -457,7 +456,7 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
     s->armed = unsent || s->stuck;
     if (unsent)
         return s->flush_ns > 0 ? s->flush_ns : 0;
-    bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
+    bool waits = s->known_pipe && !s->parted && (!s->welcome || s->base != s->encoded);
     int64_t now = waits ? clock_ns() : 0; /* not the time-out of the sleep, which those who wait for room cut short */
     if (waits && s->hello_due && now >= s->hello_due && !s->stuck)
         sender_hello(s); /* is anybody there? */
@@ -703,8 +702,8 @@ static int sender_close(cue_channel *ch)
     linger(s);
     socket_closed(&s->lane);
     sender_halt(&s->lane);
-    nng_close(s->lane.sock);
-    back_close(s); /* from here on no callbacks */
+    nng_close(s->lane.sock); /* nothing comes in on it */
+    back_close(s);           /* from here on no callbacks */
     uint64_t lost = settle(s, s->next, false);
     packet_forget(s);
     if (s->room_fd >= 0)

@@ -46,7 +46,6 @@ struct sender {
     uint64_t heard, heard_of;                           /* the thread's: the last answer, and by which receiver */
     bool hear;                                          /* the thread's: to say so */
     _Atomic uint64_t back_word, back_max, back_session; /* as the cell's, from a far receiver; written by NNG's callback */
-    _Atomic uint32_t greet;                             /* it goes, and waits to hear that we know; the same */
     _Atomic int32_t peer_pid;
     _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
     _Atomic uint32_t woken;
@@ -70,6 +69,7 @@ struct sender {
     int64_t hello_due;       /* when to say hello again; 0: there is no need, or something was heard since */
     unsigned hellos;         /* since we were last welcome */
     bool welcome, far, was_far, armed;
+    bool parted;    /* the receiver takes this connection down: nothing more goes on it */
     int refused;    /* tls: why there is no connection: NNG's error, 0: not known */
     nng_msg *stuck; /* a packet that NNG had no room for */
     char scratch[SCRATCH];
@@ -113,7 +113,7 @@ void back_open(struct sender *s);
 void back_answers(struct sender *s);
 /* Says on it whose it is, once a connection. */
 void back_announce(struct sender *s);
-/* After the data connection's end: no callback runs any more. */
+/* After the data connection's end: no callback runs any more. Waits for the receiver, see part.c. */
 void back_close(struct sender *s);
 
 #endif

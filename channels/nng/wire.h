@@ -28,8 +28,8 @@ enum wire_kind { WIRE_HELLO = 1, WIRE_BATCH = 2, WIRE_BACK = 3, WIRE_ACK = 4, WI
  * its number but need not be delivered any more. CARRIED: a block whose bytes travel, in the item or in chunks before it. */
 enum wire_what { WIRE_BYTES = 0, WIRE_MOVED = 1, WIRE_VIEWED = 2, WIRE_GONE = 3, WIRE_CARRIED = 4 };
 
-/* An ACK that says stop: the receiver goes, and wants a hello at once, to know that it was heard; or the sender shall begin again
- * from what was acknowledged, when it would say hello by itself. */
+/* An ACK that says stop. BYE: the receiver is about to close the connection; it wants one hello, at once and as the last packet on it
+ * (part.c). RESTART: the sender shall begin again from what was acknowledged, when it would say hello by itself. */
 enum { WIRE_BYE = 1, WIRE_RESTART = 2 };
 
 enum {
