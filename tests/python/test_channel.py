@@ -312,7 +312,7 @@ def test_iterating(pool):
 def test_closing(pool):
     url = f"shm://{pool.name}/lane"
     r, w = cue.open(url, "r"), cue.open(url, "w")
-    assert repr(r) == f"<cuelight.Channel {url}>"
+    assert repr(r) == f"<cuelight.Channel {url}, opened to receive>"
     w.send(b"before")
     m = r.recv(5)
     view, a = m.data, m.array()

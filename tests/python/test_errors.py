@@ -1,8 +1,11 @@
 """Statuses become exceptions: one class for each, which is also the built-in that one expects."""
 
+import copy
+import os
 import pickle
 import queue
 
+import numpy as np
 import pytest
 
 import cuelight as cue
@@ -88,3 +91,42 @@ def test_a_failing_call_tells_what_was_tried(name):
     with pytest.raises(FileNotFoundError) as caught:
         cue.Pool(name, create=False)
     assert name in str(caught.value)
+
+
+def test_common_mistakes_are_told_what_to_do_instead(pool):
+    url = f"shm://{pool.name}/lane"
+    with cue.open(url, "r") as r, cue.open(url, "w") as w:
+        w.send(b"x")
+        message = r.recv(5)
+        mistakes = [
+            (lambda: cue.Pool(), cue.Invalid, "a pool needs a name"),
+            (lambda: cue.Pool(5), cue.TypeMismatch, "name is 5, not a str"),
+            (lambda: cue.open("demo/hello", "r"), cue.Invalid, "a URL begins with one of shm://"),
+            (lambda: cue.open(url, "x"), cue.Invalid, "none of 'r', 'w', 'rw'"),
+            (lambda: w.recv(0), cue.Invalid, "'r'"),
+            (lambda: w.recv_many(3, 1), cue.Invalid, "'r'"),
+            (lambda: r.send(b"x"), cue.Invalid, "'w'"),
+            (lambda: r.send_many([b"x"]), cue.Invalid, "'w'"),
+            (lambda: r.ask(b"x", timeout=1), cue.Invalid, "'w'"),
+            (lambda: w.send("text"), TypeError, "bytes-like"),
+            (lambda: w.send(block=np.zeros(3)), cue.TypeMismatch, "Pool.empty"),
+            (lambda: pool.put("text"), cue.TypeMismatch, "encode"),
+            (lambda: pool.put([1, 2]), cue.TypeMismatch, "neither a buffer nor an array, but of type list"),
+            (lambda: pool.find_many("name"), cue.TypeMismatch, "a list"),
+            (lambda: pool.alloc("1 gigabyte"), cue.Invalid, "a size looks like"),
+            (lambda: pickle.dumps(r), TypeError, f"open '{url}' where it is needed"),
+            (lambda: pickle.dumps(message), TypeError, "bytes"),
+            (lambda: copy.copy(message), TypeError, "bytes"),
+        ]
+        for call, expected, text in mistakes:
+            with pytest.raises(expected) as caught:
+                call()
+            assert text in str(caught.value)
+        assert repr(r) == f"<cuelight.Channel {url}, opened to receive>"
+        assert repr(w) == f"<cuelight.Channel {url}, opened to send>"
+    assert repr(w) == f"<cuelight.Channel {url}, closed>"
+    with cue.open(url, "rw") as both:
+        assert "receive and send" in repr(both)
+        if (pid := os.fork()) == 0:
+            os._exit(0 if "by the parent process" in repr(both) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

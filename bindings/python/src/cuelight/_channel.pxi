@@ -151,6 +151,9 @@ cdef class Message:
             return "<cuelight.Message, released>"
         return f"<cuelight.Message, type {self.type}, {self.size if self.held is None or self.held.held else 0} bytes>"
 
+    def __reduce__(self):
+        raise TypeError("a Message cannot be pickled: take bytes(m), or pickle m.block")
+
     def __enter__(self):
         return self
 
@@ -346,7 +349,7 @@ cdef class Channel:
     cdef str url
     cdef int users       # threads that wait in it without the GIL
     cdef bint closing
-    cdef bint receives
+    cdef bint receives, sends
     cdef unsigned forks
     cdef object awaiting  # aio.Awaiting of the loop that awaits it
     cdef object __weakref__
@@ -382,6 +385,7 @@ cdef class Channel:
         self.ch = ch
         self.url = url
         self.receives = mode & CUE_RECV != 0
+        self.sends = mode & CUE_SEND != 0
         self.forks = cue_py_forks
         self.handle = handle_again(cue_channel_pool(ch))
 
@@ -395,6 +399,16 @@ cdef class Channel:
         if self.ch == NULL or self.closing:
             refuse(CUE_ECLOSED, f"channel {self.url} was closed here")
         return self.ch
+
+    cdef cue_channel *receiver(self) except NULL:
+        if not self.receives:
+            refuse(CUE_EINVAL, f"channel {self.url} was opened to send: open(url, 'r') receives")
+        return self.get()
+
+    cdef cue_channel *sender(self) except NULL:
+        if not self.sends:
+            refuse(CUE_EINVAL, f"channel {self.url} was opened to receive: open(url, 'w') sends")
+        return self.get()
 
     cdef void leave(self) noexcept:
         self.users -= 1
@@ -415,7 +429,7 @@ cdef class Channel:
         """As cue_channel_send_many; between slices of the wait signal handlers run."""
         cdef Wait wait
         cdef int status
-        self.get()
+        self.sender()
         self.users += 1
         try:
             wait_start(&wait, ns)
@@ -433,7 +447,7 @@ cdef class Channel:
     cdef int wait_recv(self, cue_msg *m, size_t n, int64_t ns) except? -1000000:
         cdef Wait wait
         cdef int status
-        self.get()
+        self.receiver()
         self.users += 1
         try:
             wait_start(&wait, ns)
@@ -451,7 +465,12 @@ cdef class Channel:
     # -- what it is --
 
     def __repr__(self):
-        return f"<cuelight.Channel {self.url}{', closed' if self.closed else ''}>"
+        how = "closed" if self.closed else "opened to " + ("receive and send" if self.receives and self.sends
+                                                           else "receive" if self.receives else "send")
+        return f"<cuelight.Channel {self.url}, {how}{' by the parent process' if self.forks != cue_py_forks else ''}>"
+
+    def __reduce__(self):
+        raise TypeError(f"a Channel cannot be pickled: open {self.url!r} where it is needed")
 
     def __enter__(self):
         return self
@@ -547,7 +566,7 @@ cdef class Channel:
         cdef Block moving = None
         cdef int64_t ns = wait_of(timeout)
         memset(&m, 0, sizeof(m))
-        self.get()
+        self.sender()
         m.type = <uint32_t>whole(type, "type", UINT32_MAX)
         m.tag = whole(tag, "tag", UINT64_MAX)
         m.key = whole(key, "key", UINT64_MAX)
@@ -701,14 +720,14 @@ cdef class Channel:
         cdef int status
         cdef PoolHandle handle = self.handle  # another thread may close the channel while we wait
         now.ns = 0
-        status = cue_channel_recv(self.get(), &m, now)
+        status = cue_channel_recv(self.receiver(), &m, now)
         if status == CUE_EEMPTY or status == CUE_EINTR:
             ns = wait_of(timeout)
             if ns > 0:
                 status = self.wait_recv(&m, 1, ns)
             elif status == CUE_EINTR:
                 PyErr_CheckSignals()
-                status = cue_channel_recv(self.get(), &m, now)
+                status = cue_channel_recv(self.receiver(), &m, now)
         check(status)
         return new_message(&m, handle)
 
@@ -791,7 +810,7 @@ cdef class Channel:
         wait.ns = wait_of(timeout)
         memset(&m, 0, sizeof(m))
         memset(&answer, 0, sizeof(answer))
-        self.get()
+        self.sender()
         m.type = <uint32_t>whole(type, "type", UINT32_MAX)
         m.tag = whole(tag, "tag", UINT64_MAX)
         m.key = whole(key, "key", UINT64_MAX)

@@ -140,7 +140,7 @@ cdef bytes name_of(object name, str what):
     if name is None:
         return None
     if not isinstance(name, str):
-        raise error(CUE_ETYPE, f"{what} is a {type(name).__name__}, not a str")
+        raise error(CUE_ETYPE, f"{what} is {name!r}, not a str")
     if "\0" in name:
         refuse(CUE_EINVAL, f"{what} {name!r} holds a NUL")
     return name.encode()

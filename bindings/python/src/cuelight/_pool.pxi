@@ -11,8 +11,11 @@ cdef class Keys:
     cdef list names  # which the keys point to
 
     def __cinit__(self, keys, bint views):
-        cdef list wanted = list(keys)
+        cdef list wanted
         cdef size_t i
+        if isinstance(keys, (str, bytes)):
+            refuse(CUE_ETYPE, f"keys is {keys!r}, not several keys: a list of them is meant")
+        wanted = list(keys)
         self.n = len(wanted)
         self.names = []
         self.keys = <cue_key *>calloc(self.n + 1, sizeof(cue_key))
@@ -136,6 +139,8 @@ cdef class Pool:
         cdef bytes text = name_of(name, "name")
         cdef bytes called = name_of(label, "label")
         cdef bytes path = None if file is None else os.fsencode(file)
+        if text is None and not memfd and fd is None:
+            refuse(CUE_EINVAL, "a pool needs a name; without one it is made by memfd=True, or is behind an fd")
         memset(&opts, 0, sizeof(opts))
         opts.size = size_of(size, "size")
         opts.max_blocks = whole(max_blocks, "max_blocks", UINT64_MAX)
@@ -371,7 +376,8 @@ cdef class Pool:
             if isinstance(obj, np_ndarray):
                 return self.put_array(obj, &opts, timeout)
         if not PyObject_CheckBuffer(obj):
-            refuse(CUE_ETYPE, f"a {obj.__class__.__name__} is neither a buffer nor an array")
+            refuse(CUE_ETYPE, f"neither a buffer nor an array, but of type {obj.__class__.__name__}"
+                   + (": encode it" if isinstance(obj, str) else ""))
         PyObject_GetBuffer(obj, &buffer, PyBUF_FULL_RO)
         try:
             if buffer.ndim > 1 or (buffer.format != NULL and buffer.format != b"B"):
