@@ -1,5 +1,5 @@
-/* What the files of the topic tell each other: one subscription's ring (topic_feed.c), a process's end of a topic (topic.c), recovery
- * (topic_recovery.c). */
+/* What the files of the topic tell each other: one subscription's ring (topic_feed.c), recovery (topic_recovery.c), and a process's end
+ * of a topic, which topic_channel.h says more about. */
 #ifndef TOPIC_H
 #define TOPIC_H
 

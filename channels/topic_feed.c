@@ -188,7 +188,7 @@ bool feed_linked(const struct feed *ring, uint64_t at)
     uint64_t tail = at;
     if (__builtin_expect(!cas(&ring->shared->tail, &tail, at + 1), 0))
         hint_move(&ring->shared->tail, at + 1);
-    return atomic_load_explicit(&ring->shared->bell, seq_cst) & FEED_SLEEP; /* pairs with: topic_nap, after the CAS of the slot */
+    return atomic_load_explicit(&ring->shared->bell, seq_cst) & FEED_SLEEP; /* pairs with: announce_sleep, after the CAS of the slot */
 }
 
 void feed_wake(const struct feed *ring)
@@ -262,7 +262,7 @@ void feed_advance(const struct feed *ring, uint64_t at, bool at_once)
 {
     struct topic_feed *shared = ring->shared;
     hint_move(&shared->head, at);
-    if (__builtin_expect(!(atomic_load_explicit(&shared->room, seq_cst) & FEED_WAITED), 1)) /* pairs with: topic_nap_for_room */
+    if (__builtin_expect(!(atomic_load_explicit(&shared->room, seq_cst) & FEED_WAITED), 1)) /* pairs with: nap_for_room, nap_for_taking */
         return;
     uint64_t tail = atomic_load_explicit(&shared->tail, acquire);
     if (!at_once && tail > at && tail - at > (uint64_t)ring->depth * 3 / 4)
