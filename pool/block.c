@@ -281,11 +281,21 @@ static int alloc_try(struct cue_pool *pool, void *arg)
     return want->places ? CUE_ENOMEM : status; /* somebody may free one: who waits goes on waiting */
 }
 
+static __attribute__((noinline)) int alloc_held_back(struct cue_pool *pool)
+{
+    pool_before_sleep(pool);
+    return trail(CUE_ENOMEM, "pool %s leaves its room to somebody who has waited for it: wait as well, or try again", pool->name);
+}
+
 static int alloc_waiting(struct cue_pool *pool, size_t size, const cue_block_opts *opts, struct taken *taken)
 {
     struct alloc_try want = { .size = size, .opts = opts, .taken = taken };
     bool waits = opts && opts->wait.ns > 0;
-    int status = waits && room_awaited(pool) ? CUE_ENOMEM : alloc_try(pool, &want); /* behind those who came first */
+    int status;
+    if (waits)
+        status = room_awaited(pool) ? CUE_ENOMEM : alloc_try(pool, &want); /* behind those who came first */
+    else
+        status = room_held(pool) ? alloc_held_back(pool) : alloc_try(pool, &want);
     if (status == CUE_ENOMEM && waits)
         status = room_wait(pool, deadline_of(opts->wait), alloc_try, &want);
     if (status == CUE_ENOMEM && want.places)

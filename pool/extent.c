@@ -20,7 +20,7 @@
  * scan, so a free after it leaves a new one. A process holds a few extents at a time and gives the fullest up for a new one;
  * what is free in living processes'
  * extents cannot be used by others until then. Who finds no room says so (`pressure`), and all give up what they hold when they
- * next need an extent or before they sleep in the library.
+ * next need an extent, before they sleep in the library, or when they free something while others wait for room.
  *
  * A run longer than an extent covers whole extents, each CLAIMed for its head record, and perhaps the first granules of one
  * more, whose first record is a TAIL that names the head. Claims are made in ascending order and only of extents that we own
@@ -719,13 +719,12 @@ bool pool_under_pressure(struct cue_pool *pool)
     return now != atomic_load_explicit(&pool->pressure_seen, relaxed);
 }
 
-void pool_before_sleep(struct cue_pool *pool)
+bool pool_give_up_missed(struct cue_pool *pool)
 {
     if (!pool_under_pressure(pool))
-        return;
-    slabs_give_up_thread(pool);
-    extents_give_up(pool);
-    room_wake(pool);
+        return false;
+    bool slabs = slabs_give_up_thread(pool), extents = extents_give_up(pool);
+    return slabs || extents;
 }
 
 bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out)
@@ -883,14 +882,16 @@ struct held_extent *extents_table(void)
     return calloc(EXTENTS_HELD, sizeof(struct held_extent));
 }
 
-void extents_give_up(struct cue_pool *pool)
+bool extents_give_up(struct cue_pool *pool)
 {
     atomic_store_explicit(&pool->pressure_seen, atomic_load_explicit(&pool->header->pressure, relaxed), relaxed); /* a hint */
     lock_take(&pool->extents_lock);
     warm_settle(pool);
+    bool any = pool->nheld != 0;
     while (pool->nheld)
         held_give_up(pool, &pool->held[0]);
     lock_release(&pool->extents_lock);
+    return any;
 }
 
 void extents_forget(struct cue_pool *pool)

@@ -248,6 +248,8 @@ struct pool_header {
     _Alignas(64) _Atomic uint32_t room;    /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */
     _Atomic uint64_t tickets;              /* the last one that was given to a waiter for room */
     _Atomic uint32_t pressure;             /* grows when somebody found no room: all give up what they hold at their next chance */
+    _Atomic uint64_t line;                 /* bit 0: somebody may be waiting for room; the rest counts who came. By CAS, see room.c */
+    _Atomic uint64_t hold_until;           /* CLOCK_MONOTONIC, or 0: who does not wait leaves the room to the oldest waiter till then */
     _Alignas(64) _Atomic uint32_t parties; /* futex: grows with each join, leave, reap */
     _Alignas(64) _Atomic uint32_t dir_top; /* levels of the directory that are present */
     _Alignas(64) _Atomic uint64_t present; /* bytes taken; added after shm_populate, a count for people */

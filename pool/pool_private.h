@@ -92,11 +92,12 @@ void run_dissolved(struct cue_pool *pool, uint32_t granule);  /* a slab's */
 void run_tail_sweep(struct cue_pool *pool, uint32_t granule); /* recovery: a tail of a dead party */
 void run_hint(struct cue_pool *pool, uint32_t granule);       /* recovery: this granule's record is free, perhaps nobody knows */
 void extents_verify(struct cue_pool *pool);                   /* see verify.c */
-void extents_give_up(struct cue_pool *pool);                  /* all that this process holds */
+bool extents_give_up(struct cue_pool *pool);                  /* all that this process holds; whether that was anything */
 int64_t extents_trim(struct cue_pool *pool);                  /* bytes of free runs given back to the system */
 void extents_forget(struct cue_pool *pool);                   /* in a forked child: they are the parent's */
 struct held_extent *extents_table(void);                      /* process memory for EXTENTS_HELD of them, or NULL */
 bool pool_under_pressure(struct cue_pool *pool);              /* somebody has missed room since we last gave up what we hold */
+bool pool_give_up_missed(struct cue_pool *pool);              /* then: all that this thread and process hold; whether that was anything */
 void pool_count_present(struct cue_pool *pool, int64_t bytes);
 
 /* A block of whole granules that was freed lately, if the one that was freed last has the right size. */
@@ -107,10 +108,8 @@ void room_wake(struct cue_pool *pool); /* those who wait for room look again */
 /* room_wait, of which only `stop` makes an end before its time: asked after each nap and each signal. The place in the line is kept. */
 int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
                      int (*stop)(void *arg), void *stop_arg);
-static inline bool room_awaited(struct cue_pool *pool)
-{
-    return atomic_load_explicit(&pool->header->room, relaxed) & 1; /* a hint */
-}
+bool room_awaited(struct cue_pool *pool); /* does somebody who can act wait for room? Then who would wait stands behind */
+bool room_held(struct cue_pool *pool);    /* shall who does not wait leave the room to somebody who has waited for long? */
 
 /* ---- limit.c ---- */
 int limit_place(struct cue_pool *pool, uint32_t index, uint64_t generation); /* in a pool with max_allocations: CUE_ELIMIT, CUE_ENOMEM */
@@ -126,7 +125,7 @@ uint32_t slab_most(unsigned slab_shift); /* the largest size that comes from sla
 int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out);
 void slab_returned(struct cue_pool *pool, uint32_t index);
 void slabs_give_up(struct cue_pool *pool);        /* all threads' cursors: at the last close */
-void slabs_give_up_thread(struct cue_pool *pool); /* this thread's */
+bool slabs_give_up_thread(struct cue_pool *pool); /* this thread's; whether it had any */
 bool slabs_dissolve_empty(struct cue_pool *pool); /* unowned slabs without a live block become free runs; whether any did */
 void slab_hint(struct cue_pool *pool, uint32_t slab, uint32_t word, uint64_t bits); /* recovery: these are free, perhaps nobody knows */
 

@@ -2,10 +2,22 @@
  *
  * A thread that waits takes a ticket. A party's slot shows the ticket of its oldest waiting thread and when that thread last
  * looked; the oldest ticket of all living parties has the turn, all others sleep. So what is freed gathers until it is enough for
- * the one who came first, and a small request does not starve a big one. Who does not want to wait takes what is there.
+ * the one who came first, and a small request does not starve a big one. Who would wait looks first whether others do already, and
+ * then stands behind them, also when there is room: `line`, bit 0, says that there may be somebody. It is set after the ticket shows;
+ * who sees it and finds no ticket takes it off by a CAS that fails if somebody has come since.
  *
  * Nobody waits for one that cannot act: a ticket counts only while its party lives and its thread has looked within the last two
  * watch periods. A waiter that was stopped keeps its ticket and has its turn again when it goes on.
+ *
+ * Who does not want to wait takes what is there. So that this does not go on for ever, one who has had the turn for ten watch
+ * periods in vain holds them back until `hold_until` (CUE_ENOMEM): for an eighth of the time that it has waited, from two periods to
+ * twenty, and then not for five times as long. What comes free meanwhile gathers for it, so it is served in the first of these times in
+ * which enough does; and one who waits for what never comes costs those who do not wait a sixth of the time. It is a request, and only
+ * a time: nobody has to take it back, and the dead cannot leave it behind. A block out of the slab that a thread has open is not held
+ * back, that room is nobody else's; nor are messages, since what is on its way ends in a free.
+ *
+ * What is free in extents and slabs that others hold cannot be had before they give it up (`pressure`). They do so at their next
+ * request for granules, before they sleep in the library, and at their next free while somebody waits.
  *
  * `room` is the futex word: bit 0 says that somebody waits, the rest counts. A waiter sets the bit, tries, sleeps on what it saw;
  * a free changes the word and wakes all. Killed with a ticket: the slot is dead, and the next joiner clears it.
@@ -16,19 +28,44 @@
 
 struct room_waiter {
     uint64_t ticket;
+    int64_t turn_ns, hold_ns; /* since when it has had the turn, 0: not yet; when to hold others back again */
     struct room_waiter *next;
 };
 
 enum { STALE_NS = 2 * WATCH_PERIOD_NS };
+#define HOLD_AFTER_NS (10 * (int64_t)WATCH_PERIOD_NS)
+#define HOLD_LEAST_NS (2 * (int64_t)WATCH_PERIOD_NS)
+#define HOLD_MOST_NS (20 * (int64_t)WATCH_PERIOD_NS)
 
-void room_wake(struct cue_pool *pool)
+static _Thread_local bool has_turn; /* this thread tries as a waiter: what it allocates is what others are held back for */
+
+static void room_call(struct cue_pool *pool)
 {
     _Atomic uint32_t *room = &pool->header->room;
-    if (__builtin_expect(!(atomic_load_explicit(room, acquire) & 1), 1))
+    if (!(atomic_load_explicit(room, acquire) & 1))
         return;
     atomic_fetch_add_explicit(room, 2, acq_rel);
     atomic_fetch_and_explicit(room, ~UINT32_C(1), acq_rel); /* those who still wait set it again */
     futex_wake(room, INT_MAX);
+}
+
+static __attribute__((noinline)) void give_up_and_call(struct cue_pool *pool)
+{
+    pool_give_up_missed(pool);
+    room_call(pool);
+}
+
+void room_wake(struct cue_pool *pool)
+{
+    if (__builtin_expect(!(atomic_load_explicit(&pool->header->room, acquire) & 1), 1))
+        return;
+    give_up_and_call(pool);
+}
+
+void pool_before_sleep(struct cue_pool *pool)
+{
+    if (pool_give_up_missed(pool)) /* else nothing is new: who waits would look in vain, and say again that it missed some */
+        room_call(pool);
 }
 
 /* The slot shows our oldest. Under waiters_lock. */
@@ -42,13 +79,16 @@ static void show_oldest(struct cue_pool *pool)
 static void waiter_enter(struct cue_pool *pool, struct room_waiter *me)
 {
     pthread_mutex_lock(&pool->waiters_lock);
-    me->ticket = atomic_fetch_add_explicit(&pool->header->tickets, 1, acq_rel) + 1; /* under the lock: ours come in order */
-    me->next = NULL;
+    *me =
+        (struct room_waiter){ .ticket = atomic_fetch_add_explicit(&pool->header->tickets, 1, acq_rel) + 1 }; /* under the lock: in order */
     struct room_waiter **last = &pool->waiters;
     while (*last)
         last = &(*last)->next;
     *last = me;
     show_oldest(pool);
+    uint64_t line = atomic_load_explicit(&pool->header->line, relaxed);
+    while (!cas(&pool->header->line, &line, (line + 2) | 1)) /* pairs with: room_awaited */
+        ;
     pthread_mutex_unlock(&pool->waiters_lock);
 }
 
@@ -62,33 +102,79 @@ static void waiter_leave(struct cue_pool *pool, struct room_waiter *me)
         }
     show_oldest(pool);
     pthread_mutex_unlock(&pool->waiters_lock);
+    if (me->hold_ns)
+        atomic_store_explicit(&pool->header->hold_until, 0, relaxed); /* a request; at worst the next one's, which comes again */
 }
 
-/* Is there no older ticket of somebody who can act? Says that we can. */
-static bool my_turn(struct cue_pool *pool, const struct room_waiter *me)
+/* Is there a ticket before this one of somebody who can act? `any`: whether there is one at all, of somebody who lives or is not known to
+ * have died. */
+static bool acts_before(struct cue_pool *pool, uint64_t than, bool *any)
 {
-    pthread_mutex_lock(&pool->waiters_lock);
-    bool oldest_here = pool->waiters == me;
-    if (oldest_here)
-        show_oldest(pool);
-    pthread_mutex_unlock(&pool->waiters_lock);
-    if (!oldest_here)
-        return false;
     uint64_t now = (uint64_t)clock_ns();
     for (unsigned slot = 0; slot < pool->max_parties; slot++) {
         struct party *party = &pool->parties[slot];
         uint64_t ticket = atomic_load_explicit(&party->waiting, acquire),
                  seen = atomic_load_explicit(&party->waiting_ns, relaxed); /* a hint */
-        if (ticket && ticket < me->ticket && now < seen + STALE_NS &&
-            party_state(atomic_load_explicit(&party->word, acquire)) == PARTY_LIVE && !party_dead(pool, slot, UINT32_MAX))
-            return false;
+        if (!ticket || party_state(atomic_load_explicit(&party->word, acquire)) != PARTY_LIVE)
+            continue;
+        *any = true;
+        if (ticket < than && now < seen + STALE_NS && !party_dead(pool, slot, UINT32_MAX))
+            return true;
     }
-    return true;
+    return false;
+}
+
+bool room_awaited(struct cue_pool *pool)
+{
+    uint64_t line = atomic_load_explicit(&pool->header->line, acquire); /* pairs with: waiter_enter */
+    bool any = false;
+    if (__builtin_expect(!(line & 1), 1))
+        return false;
+    if (acts_before(pool, UINT64_MAX, &any))
+        return true;
+    if (!any)
+        cas(&pool->header->line, &line, line & ~UINT64_C(1));
+    return false;
+}
+
+/* Is it my turn? Says that we can act. */
+static bool my_turn(struct cue_pool *pool, const struct room_waiter *me)
+{
+    bool any;
+    pthread_mutex_lock(&pool->waiters_lock);
+    bool oldest_here = pool->waiters == me;
+    if (oldest_here)
+        show_oldest(pool);
+    pthread_mutex_unlock(&pool->waiters_lock);
+    return oldest_here && !acts_before(pool, me->ticket, &any);
+}
+
+bool room_held(struct cue_pool *pool)
+{
+    int64_t until = (int64_t)atomic_load_explicit(&pool->header->hold_until, relaxed); /* a request */
+    if (__builtin_expect(until == 0, 1) || has_turn)
+        return false;
+    int64_t now = clock_ns();
+    return now < until && until <= now + HOLD_MOST_NS; /* later: of another boot, or damage */
+}
+
+/* Before a try, as the one who has the turn. */
+static void hold_back(struct cue_pool *pool, struct room_waiter *me)
+{
+    int64_t now = clock_ns();
+    if (!me->turn_ns)
+        me->turn_ns = now;
+    if (now < me->turn_ns + HOLD_AFTER_NS || now < me->hold_ns)
+        return;
+    int64_t share = (now - me->turn_ns) / 8, length = share < HOLD_LEAST_NS ? HOLD_LEAST_NS : share > HOLD_MOST_NS ? HOLD_MOST_NS : share;
+    atomic_store_explicit(&pool->header->hold_until, (uint64_t)(now + length), relaxed); /* a request */
+    me->hold_ns = now + 6 * length;
 }
 
 struct asked {
     int (*stop)(void *arg); /* or NULL: any signal ends the wait */
     void *arg;
+    bool limits; /* it waits for something else than room, too: others are not held back */
 };
 
 static bool stopped(const struct asked *asked, int woken)
@@ -96,18 +182,33 @@ static bool stopped(const struct asked *asked, int woken)
     return asked->stop ? asked->stop(asked->arg) != 0 : woken == CUE_EINTR;
 }
 
-static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg),
+static int try_in_turn(struct cue_pool *pool, struct room_waiter *me, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                       const struct asked *asked)
+{
+    if (!asked->limits)
+        hold_back(pool, me);
+    has_turn = true;
+    int status = try(pool, arg);
+    has_turn = false;
+    if (status == CUE_ENOMEM)
+        pool_give_up_missed(pool); /* we have tried with it; nobody else has the turn, so nobody is woken */
+    return status;
+}
+
+static int wait_in_line(struct cue_pool *pool, struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg),
                         void *arg, const struct asked *asked)
 {
     _Atomic uint32_t *room = &pool->header->room;
     for (;;) {
         uint32_t seen = atomic_fetch_or_explicit(room, 1, seq_cst) | 1; /* before the try: a free after it wakes us */
         int status = pool_wait_look(pool);
+        bool turn = !status && my_turn(pool, me);
         if (!status)
-            status = my_turn(pool, me) ? try(pool, arg) : CUE_ENOMEM;
+            status = turn ? try_in_turn(pool, me, try, arg, asked) : CUE_ENOMEM;
         if (status != CUE_ENOMEM)
             return status;
-        pool_before_sleep(pool); /* what we hold may be what another waiter needs */
+        if (!turn)
+            pool_before_sleep(pool); /* what we hold may be what the one before us needs */
         int64_t nap = deadline_nap(deadline);
         if (nap <= 0)
             return trail(CUE_ENOMEM, "pool %s had no room in time", pool->name);
@@ -116,18 +217,24 @@ static int wait_in_line(struct cue_pool *pool, const struct room_waiter *me, int
     }
 }
 
+static int wait_as(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                   const struct asked *asked)
+{
+    struct room_waiter me;
+    waiter_enter(pool, &me);
+    int status = wait_in_line(pool, &me, deadline, try, arg, asked);
+    waiter_leave(pool, &me);
+    room_wake(pool); /* the next one's turn */
+    return status;
+}
+
 int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg)
 {
-    return room_wait_asking(pool, deadline, try, arg, NULL, NULL);
+    return wait_as(pool, deadline, try, arg, &(struct asked){ .limits = false });
 }
 
 int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
                      int (*stop)(void *arg), void *stop_arg)
 {
-    struct room_waiter me;
-    waiter_enter(pool, &me);
-    int status = wait_in_line(pool, &me, deadline, try, arg, &(struct asked){ stop, stop_arg });
-    waiter_leave(pool, &me);
-    room_wake(pool); /* the next one's turn */
-    return status;
+    return wait_as(pool, deadline, try, arg, &(struct asked){ stop, stop_arg, true });
 }

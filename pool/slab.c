@@ -334,11 +334,15 @@ void slabs_give_up(struct cue_pool *pool)
     pool->caches = NULL;
 }
 
-void slabs_give_up_thread(struct cue_pool *pool)
+bool slabs_give_up_thread(struct cue_pool *pool)
 {
     struct slab_cache *cache = cache_of(pool);
-    for (unsigned c = 0; cache && c < SLAB_CLASSES; c++)
+    bool any = false;
+    for (unsigned c = 0; cache && c < SLAB_CLASSES; c++) {
+        any |= cache->cursors[c].head != NULL;
         cursor_give_up(pool, &cache->cursors[c], true);
+    }
+    return any;
 }
 
 bool slabs_dissolve_empty(struct cue_pool *pool)

@@ -203,7 +203,9 @@ typedef struct cue_block_info {
 enum { CUE_BLOCK_OWNED = 1, CUE_BLOCK_KEPT = 2, CUE_BLOCK_SENT = 3, CUE_BLOCK_DOOMED = 4 };
 
 /* An owner of at least `size` bytes; size 0 is fine. May wait for room as long as opts->wait says; those who wait are served in
- * the order in which they came, so a small request does not starve a big one. Without a wait it takes what is there.
+ * the order in which they came, so a small request does not starve a big one. Without a wait it takes what is there; but once
+ * somebody has waited first in the line for a second, it is refused for a sixth of the time (0.2 to 2 s at a stretch), so that
+ * what comes free can gather. Any wait, also of a nanosecond, stands in the line instead.
  * CUE_ENOMEM: no room now. CUE_ETOOBIG: never fits. CUE_EEXIST: the key is taken. CUE_ELIMIT: the directory is full. */
 CUE_API CUE_CHECKED int cue_block_alloc(cue_pool *pool, size_t size, const cue_block_opts *opts, cue_block *out);
 

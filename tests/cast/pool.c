@@ -86,6 +86,26 @@ int role_pool_waiter(int argc, char **argv)
     return 0;
 }
 
+int role_pool_churner(int argc, char **argv)
+{
+    enum { HELD = 4096 };
+    static cue_block held[HELD];
+    cue_pool *pool;
+    if (argc != 4 || cue_pool_open(argv[1], &(cue_pool_opts){ .flags = CUE_ATTACH }, &pool))
+        return 1;
+    size_t size = strtoull(argv[2], NULL, 10);
+    cue_block_opts opts = { .wait = { strtoll(argv[3], NULL, 10) * 1000 } };
+    for (unsigned i = 0; i < HELD && cue_block_alloc(pool, size, NULL, &held[i]) == 0; i++)
+        ; /* full, so that others wait from their beginning on */
+    role_say('r');
+    for (unsigned oldest = 0;; oldest = (oldest + 1) % HELD) {
+        cue_block_release(&held[oldest]);
+        int status = cue_block_alloc(pool, size, opts.wait.ns ? &opts : NULL, &held[oldest]);
+        if (status && status != CUE_ENOMEM)
+            return 2;
+    }
+}
+
 /* Works until it is killed: allocates, fills, publishes, finds, views, frees; everything it finds must be whole. */
 int role_pool_worker(int argc, char **argv)
 {

@@ -14,6 +14,7 @@
     X(pool_publisher, "POOL TYPE ID: allocates, says a; told, publishes, says p; waits")                                                   \
     X(pool_waiter, "POOL BYTES: says r, waits for room, says g when it has it; waits")                                                     \
     X(pool_worker, "POOL SEED: works in the pool until it is killed; a number when a block was not whole")                                 \
+    X(pool_churner, "POOL BYTES WAIT_US: fills the pool with blocks, says r, frees the oldest and allocates anew, until it is killed")     \
     X(pool_daemon, "POOL: closes all its descriptors as daemons do, says r; told, works on and reaps the dead, says w; waits")             \
     X(pool_execer, "POOL: owns blocks and becomes another program, which says r and waits")                                                \
     X(say_and_wait, "says r, waits")                                                                                                       \

@@ -19,6 +19,10 @@
  * then nothing may be left in the pool, and all of its memory must be there to be allocated. An operation that takes effect
  * takes effect at one point: at all later ones it has, at all earlier ones it has not.
  *
+ * SLEEPING. An operation that waits has a callback that makes, step by step, what it waits for. The driver calls it each time the victim
+ * is seen asleep. Asleep is a point of its own: there it is killed, or held, before anything has come; the point after it, the end of that
+ * system call, is that it was woken and has not looked yet.
+ *
  * THREADS. Only the thread that calls is stepped. Those that the library and NNG have besides run on meanwhile: stopped, they would
  * hold locks that it needs. So a victim with such threads does not take quite the same way each time; it waits oftener or less
  * often, and a point that it does not come by is counted as missed. What its threads write is found as a point, too, and cut there.
@@ -49,12 +53,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { VICTIM_FD = 200 }; /* a memfd */
 enum { POINTS_MAX = 2000, STEPS_MAX = 300000, SECONDS_A_POINT = 60, SECONDS_WITH_PEER = 180, PAGE = 4096 };
 
 struct point {
     uint64_t rip;
-    uint32_t occurrence; /* of that instruction since the first mark, from 1 on */
-    bool system_call;
+    uint32_t occurrence;      /* of that instruction since the first mark, from 1 on */
+    bool system_call, asleep; /* in it: asleep there; else: it has returned */
 };
 
 static struct point *points;
@@ -107,6 +112,47 @@ bool filled(const cue_block *b, unsigned seed)
     return true;
 }
 
+/* ---- where the pool lies ---- */
+
+static const char *file_of(const char *pool, char path[SHM_PATH_MAX])
+{
+    const char *folder = getenv("TMPDIR");
+    snprintf(path, SHM_PATH_MAX, "%.80s/%.63s.pool", folder && *folder ? folder : "/tmp", pool);
+    return path;
+}
+
+static void path_of(const struct stage *stage, char path[SHM_PATH_MAX])
+{
+    if (stage->backing == IN_FILE)
+        file_of(stage->pool_name, path);
+    else if (stage->backing == IN_MEMFD)
+        snprintf(path, SHM_PATH_MAX, "/proc/self/fd/%d", cue_pool_fd(stage->pool));
+    else
+        shm_path(stage->pool_name, path);
+}
+
+static int stage_try_open(const struct stage *stage, cue_pool **pool)
+{
+    char path[SHM_PATH_MAX];
+    cue_pool_opts opts = { .size = stage->size, .max_allocations = stage->max_allocations };
+    if (stage->backing == IN_FILE)
+        opts.file = file_of(stage->pool_name, path);
+    if (stage->backing == IN_MEMFD)
+        opts.flags = CUE_MEMFD;
+    return cue_pool_open(stage->backing == IN_MEMFD ? NULL : stage->pool_name, &opts, pool);
+}
+
+int victim_open(struct victim *me, unsigned flags, uint64_t quota)
+{
+    char path[SHM_PATH_MAX];
+    cue_pool_opts opts = { .size = flags ? 0 : me->size, .flags = flags, .quota = quota };
+    if (me->backing == IN_FILE)
+        opts.file = file_of(me->pool_name, path);
+    if (me->backing == IN_MEMFD)
+        opts = (cue_pool_opts){ .fd = VICTIM_FD, .quota = quota };
+    return cue_pool_open(me->backing == IN_MEMFD ? NULL : me->pool_name, &opts, &me->pool);
+}
+
 /* ---- the victim's side ---- */
 
 /* Never inlined, so that its instruction has one address. */
@@ -120,11 +166,11 @@ static __attribute__((noinline)) void mark(void)
 static int victim_main(const char *name, const char *pool, const char *size)
 {
     const struct op *op = op_find(name);
-    struct victim me = { .pool_name = pool, .size = strtoull(size, NULL, 10) };
+    struct victim me = { .pool_name = pool, .backing = op ? op->backing : IN_SHM, .size = strtoull(size, NULL, 10) };
     if (!op)
         return 2;
     if (!op->alone)
-        CUE_MUST(cue_pool_open(pool, &(cue_pool_opts){ .flags = CUE_ATTACH }, &me.pool));
+        CUE_MUST(victim_open(&me, CUE_ATTACH, 0));
     if (op->prepare)
         op->prepare(&me);
     mark();
@@ -135,22 +181,36 @@ static int victim_main(const char *name, const char *pool, const char *size)
 
 /* ---- tracing ---- */
 
-static pid_t victim_start(const char *op, const char *pool, uint64_t size)
+static pid_t victim_start(const char *op, const struct stage *stage)
 {
     char bytes[24];
-    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)size);
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)stage->size);
     fflush(NULL);
     pid_t pid = fork();
     if (pid)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     personality(ADDR_NO_RANDOMIZE);
+    if (stage->backing == IN_MEMFD && dup2(cue_pool_fd(stage->pool), VICTIM_FD) < 0)
+        _exit(125);
     setenv("LD_BIND_NOW", "1", 1);
     setenv("CUE_SPIN", "0", 1);
     if (ptrace(PTRACE_TRACEME, 0, 0, 0) < 0)
         _exit(126);
-    execl("/proc/self/exe", "crash", "victim", op, pool, bytes, (char *)NULL);
+    execl("/proc/self/exe", "crash", "victim", op, stage->pool_name, bytes, (char *)NULL);
     _exit(127);
+}
+
+bool sleeps(pid_t pid, pid_t thread)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)thread);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *state = strrchr(text, ')'); /* the name before it may hold anything */
+    return state && strncmp(state, ") S", 3) == 0;
 }
 
 /* Waits for its next stop: the signal it stopped with, or -1 with *ended its exit status. */
@@ -165,6 +225,28 @@ static int victim_wait(pid_t pid, int *ended)
         return WSTOPSIG(status);
     *ended = status;
     return -1;
+}
+
+/* The same of one that may sleep: woken by what the driver does then, or with `wake` false 0, and it sleeps. */
+static int sleeper_wait(pid_t pid, int *ended, struct stage *stage, bool wake, bool *slept)
+{
+    siginfo_t info;
+    while (present->asleep) {
+        info.si_pid = 0;
+        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) || info.si_pid)
+            break;
+        if (!sleeps(pid, pid)) {
+            usleep(50);
+            continue;
+        }
+        if (slept)
+            *slept = true;
+        if (!wake)
+            return 0;
+        present->asleep(stage);
+        usleep(50);
+    }
+    return victim_wait(pid, ended);
 }
 
 static uint64_t rip_of(pid_t pid)
@@ -206,7 +288,7 @@ static void victim_kill(pid_t pid)
 
 void leave_dead(struct stage *stage, const char *op_name)
 {
-    pid_t pid = victim_start(op_name, stage->pool_name, stage->size);
+    pid_t pid = victim_start(op_name, stage);
     if (run_to_mark(pid))
         victim_kill(pid);
 }
@@ -224,12 +306,12 @@ struct sight {
 };
 
 /* The parts of the object that are present; read as they are now. */
-static void sight_look(struct sight *sight, const char *pool)
+static void sight_look(struct sight *sight, const struct stage *stage)
 {
     struct stat info;
     char path[SHM_PATH_MAX];
-    shm_path(pool, path);
     if (sight->fd < 0) {
+        path_of(stage, path);
         sight->fd = open(path, O_RDONLY | O_CLOEXEC);
         if (sight->fd < 0 || fstat(sight->fd, &info))
             return;
@@ -287,8 +369,18 @@ static uint32_t count_up(struct count *counts, uint64_t rip)
         }
 }
 
+static bool point_note(struct point point)
+{
+    if (npoints == POINTS_MAX) {
+        wrong("more than %d points: does it write payload?", POINTS_MAX);
+        return false;
+    }
+    points[npoints++] = point;
+    return true;
+}
+
 /* Steps from the first mark to the second and notes the points. How many steps; 0: it did not get there. */
-static unsigned step_through(pid_t pid, const char *pool)
+static unsigned step_through(pid_t pid, struct stage *stage)
 {
     static struct count counts[COUNTS];
     struct sight sight = { .fd = -1 };
@@ -296,15 +388,15 @@ static unsigned step_through(pid_t pid, const char *pool)
     int ended;
     memset(counts, 0, sizeof counts);
     npoints = 0;
-    sight_look(&sight, pool);
+    sight_look(&sight, stage);
     while (steps < STEPS_MAX) {
         uint64_t rip = rip_of(pid), text = text_at(pid, rip);
         if ((text & 0xff) == 0xcc)
             break;
-        bool call = (text & 0xffff) == 0x050f;
+        bool call = (text & 0xffff) == 0x050f, slept = false;
         uint32_t occurrence = count_up(counts, rip);
         ptrace(PTRACE_SINGLESTEP, pid, 0, 0);
-        int sig = victim_wait(pid, &ended);
+        int sig = call ? sleeper_wait(pid, &ended, stage, true, &slept) : victim_wait(pid, &ended);
         steps++;
         if (sig != SIGTRAP) {
             wrong("the victim ended in step %u: signal %d, status %#x", steps, sig, ended);
@@ -313,13 +405,11 @@ static unsigned step_through(pid_t pid, const char *pool)
         }
         bool changed = sight_changed(&sight);
         if (call)
-            sight_look(&sight, pool);
-        if ((call || changed) && npoints == POINTS_MAX) {
-            wrong("more than %d points: does it write payload?", POINTS_MAX);
+            sight_look(&sight, stage);
+        if (slept && !point_note((struct point){ rip, occurrence, true, true }))
             break;
-        }
-        if (call || changed)
-            points[npoints++] = (struct point){ rip, occurrence, call };
+        if ((call || changed) && !point_note((struct point){ rip, occurrence, call, false }))
+            break;
     }
     sight_end(&sight);
     return steps;
@@ -333,12 +423,12 @@ static bool breakpoint(pid_t pid, uint64_t at)
 }
 
 /* Runs on until it is about to execute `at`, or has executed a mark: the signal it stopped with, or -1. */
-static int approach(pid_t pid, uint64_t at, int *ended)
+static int approach(pid_t pid, uint64_t at, int *ended, struct stage *stage)
 {
     int sig;
     if (breakpoint(pid, at)) {
         ptrace(PTRACE_CONT, pid, 0, 0);
-        sig = victim_wait(pid, ended);
+        sig = sleeper_wait(pid, ended, stage, true, NULL);
         if (sig >= 0)
             breakpoint(pid, 0);
         return sig;
@@ -346,7 +436,7 @@ static int approach(pid_t pid, uint64_t at, int *ended)
     do { /* no debug registers here: step by step */
         bool at_mark = (text_at(pid, rip_of(pid)) & 0xff) == 0xcc;
         ptrace(PTRACE_SINGLESTEP, pid, 0, 0);
-        sig = victim_wait(pid, ended);
+        sig = sleeper_wait(pid, ended, stage, true, NULL);
         if (at_mark)
             return sig;
     } while (sig == SIGTRAP && rip_of(pid) != at);
@@ -354,13 +444,13 @@ static int approach(pid_t pid, uint64_t at, int *ended)
 }
 
 /* Runs on until it has executed the point's instruction. Names hash differently each time, so now and then it takes another way
- * and comes to its end instead: 0. 1: it is there; -1: it ended (said). */
-static int run_to_point(pid_t pid, const struct point *point)
+ * and comes to its end instead: 0. 1: it is there; 2: there, and asleep; -1: it ended (said). */
+static int run_to_point(pid_t pid, const struct point *point, struct stage *stage)
 {
     int ended, sig;
     for (uint32_t n = 1;; n++) {
         if (rip_of(pid) != point->rip) { /* a repeated string instruction stays where it is */
-            sig = approach(pid, point->rip, &ended);
+            sig = approach(pid, point->rip, &ended, stage);
             if (sig == SIGTRAP && rip_of(pid) != point->rip)
                 return 0;
             if (sig != SIGTRAP) {
@@ -370,14 +460,27 @@ static int run_to_point(pid_t pid, const struct point *point)
                 return -1;
             }
         }
+        bool here = n == point->occurrence;
         ptrace(PTRACE_SINGLESTEP, pid, 0, 0);
-        if (victim_wait(pid, &ended) != SIGTRAP) {
+        sig = sleeper_wait(pid, &ended, stage, !(here && point->asleep), NULL);
+        if (sig == 0)
+            return 2;
+        if (sig != SIGTRAP) {
             wrong("the victim ended at the point: status %#x", ended);
             return -1;
         }
-        if (n == point->occurrence)
+        if (here)
             return 1;
     }
+}
+
+/* Holds it where it sleeps; told to continue, it sleeps on. */
+static void hold_asleep(pid_t pid)
+{
+    int ended;
+    kill(pid, SIGSTOP);
+    while (victim_wait(pid, &ended) == SIGTRAP) /* its nap was over just then */
+        ptrace(PTRACE_CONT, pid, 0, 0);
 }
 
 /* ---- what must hold afterwards ---- */
@@ -457,17 +560,18 @@ static void all_room(struct stage *stage)
 
 static void stage_open(struct stage *stage)
 {
-    cue_pool_opts opts = { .size = stage->size, .max_allocations = stage->max_allocations };
-    int status = cue_pool_open(stage->pool_name, &opts, &stage->pool);
+    int status = stage_try_open(stage, &stage->pool);
     must_be(status, 0, "cue_pool_open");
     if (status)
         exit(1);
 }
 
-static bool name_exists(const char *pool)
+static bool name_exists(const struct stage *stage)
 {
     char path[SHM_PATH_MAX];
-    shm_path(pool, path);
+    if (stage->backing == IN_MEMFD)
+        return false;
+    path_of(stage, path);
     return access(path, F_OK) == 0;
 }
 
@@ -490,10 +594,13 @@ static int look_after(const struct op *op, struct stage *stage)
         cue_pool_check(stage->pool, false, say_fault, NULL);
         all_room(stage);
         doing = "closing";
-        cue_pool_close(stage->pool);
+        if (stage->backing == IN_FILE)
+            MUST(cue_pool_destroy(stage->pool)); /* it stays until then */
+        else
+            cue_pool_close(stage->pool);
     }
     stage->pool = NULL;
-    if (name_exists(stage->pool_name))
+    if (name_exists(stage))
         wrong("the pool's name is still there");
     return effect;
 }
@@ -504,7 +611,7 @@ static void open_beside(struct stage *stage)
     cue_pool *pool;
     cue_block b;
     doing = "opening beside it";
-    int status = cue_pool_open(stage->pool_name, &(cue_pool_opts){ .size = stage->size }, &pool);
+    int status = stage_try_open(stage, &pool);
     if (status != CUE_EBUSY)
         must_be(status, 0, "cue_pool_open");
     if (status)
@@ -530,7 +637,7 @@ static void stage_begin(const struct op *op, struct stage *stage)
     static char name[64];
     static unsigned count;
     snprintf(name, sizeof name, "crash-%d-%u", (int)getpid(), count++);
-    *stage = (struct stage){ .pool_name = name, .size = op->size, .max_allocations = op->max_allocations };
+    *stage = (struct stage){ .pool_name = name, .backing = op->backing, .size = op->size, .max_allocations = op->max_allocations };
     alarm(op->threads ? SECONDS_WITH_PEER : SECONDS_A_POINT);
     doing = "setting up";
     stage_open(stage);
@@ -550,24 +657,26 @@ static int cut(const struct op *op, unsigned n, bool stop)
     int ended, there = 1;
     present_point = n;
     stage_begin(op, &stage);
-    pid_t pid = victim_start(op->name, stage.pool_name, op->size);
+    pid_t pid = victim_start(op->name, &stage);
     if (run_to_mark(pid)) {
         if (op->between)
             op->between(&stage);
         if (n > 0)
-            there = run_to_point(pid, &points[n - 1]);
+            there = run_to_point(pid, &points[n - 1], &stage);
         missed += there == 0;
         stage.killed = !stop || there == 0;
         if (there >= 0 && stage.killed) {
             victim_kill(pid);
         } else if (there > 0) {
+            if (there == 2)
+                hold_asleep(pid);
             if (stop && stage.pool)
                 work_on(op, &stage);
             else if (stop)
                 open_beside(&stage);
             doing = "going on";
             ptrace(PTRACE_CONT, pid, 0, 0);
-            if (victim_wait(pid, &ended) != SIGTRAP) {
+            if (sleeper_wait(pid, &ended, &stage, true, NULL) != SIGTRAP) {
                 wrong("it did not come to its end: status %#x", ended);
             } else {
                 if (op->at_end)
@@ -578,7 +687,7 @@ static int cut(const struct op *op, unsigned n, bool stop)
     }
     int effect = look_after(op, &stage);
     alarm(0);
-    return there == 1 ? effect : -1;
+    return there > 0 ? effect : -1;
 }
 
 static bool find_points(const struct op *op, unsigned *steps)
@@ -587,12 +696,12 @@ static bool find_points(const struct op *op, unsigned *steps)
     present_point = npoints = 0;
     stage_begin(op, &stage);
     alarm(600);
-    pid_t pid = victim_start(op->name, stage.pool_name, op->size);
+    pid_t pid = victim_start(op->name, &stage);
     *steps = 0;
     if (run_to_mark(pid)) {
         if (op->between)
             op->between(&stage);
-        *steps = step_through(pid, stage.pool_name);
+        *steps = step_through(pid, &stage);
         if (*steps)
             victim_kill(pid);
     }

@@ -5,12 +5,13 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { MEDIUM = 4 << 20, SMALL = 256 << 10, TYPE = 7, ID = 42 };
+enum { MEDIUM = 4 << 20, SMALL = 256 << 10, TINY = 64 << 10, TYPE = 7, ID = 42 };
 
 static const cue_block_opts keyed = { .type = TYPE, .id = ID };
 static const cue_block_opts named = { .name = "weights" };
@@ -478,11 +479,11 @@ static int crowd_whole(struct stage *stage)
 
 static void join(struct victim *me)
 {
-    CUE_MUST(cue_pool_open(me->pool_name, &(cue_pool_opts){ .flags = CUE_ATTACH }, &me->pool));
+    CUE_MUST(victim_open(me, CUE_ATTACH, 0));
 }
 static void create(struct victim *me)
 {
-    CUE_MUST(cue_pool_open(me->pool_name, &(cue_pool_opts){ .size = me->size }, &me->pool));
+    CUE_MUST(victim_open(me, 0, 0));
 }
 static void hold_much(struct victim *me)
 {
@@ -570,7 +571,7 @@ static int places_back(struct stage *stage)
 static void own_quota(struct victim *me)
 {
     cue_pool_close(me->pool);
-    CUE_MUST(cue_pool_open(me->pool_name, &(cue_pool_opts){ .flags = CUE_ATTACH, .quota = 80 << 10 }, &me->pool));
+    CUE_MUST(victim_open(me, CUE_ATTACH, 80 << 10));
     warm_up(me);
     alloc_run(me);
     for (int i = 0; i < 3; i++) /* each is counted and given away again */
@@ -602,6 +603,112 @@ static void know_full(struct victim *me)
     if (cue_block_alloc(me->pool, 20000, NULL, &me->block[0]) != CUE_ENOMEM)
         abort();
     atomic_fetch_or(&me->pool->header->room, 1); /* somebody waits: the whole way of a waiter */
+}
+
+/* ---- asleep: what the victim waits for comes while it sleeps, and somebody else waits behind it ---- */
+
+struct behind { /* a thread of the driver */
+    pthread_t thread;
+    struct stage *stage;
+    cue_block b;
+    int status;
+    _Atomic pid_t id;
+};
+
+static void *wait_for_room(void *arg)
+{
+    struct behind *me = arg;
+    atomic_store(&me->id, gettid());
+    me->status = cue_block_alloc(me->stage->pool, 8192, &(cue_block_opts){ .wait = CUE_SEC(40) }, &me->b);
+    return NULL;
+}
+static void *wait_for_key(void *arg)
+{
+    struct behind *me = arg;
+    atomic_store(&me->id, gettid());
+    me->status = cue_block_find(me->stage->pool, key_of(&keyed), CUE_SEC(40), &me->b);
+    return NULL;
+}
+/* Once; returns when it sleeps, or has ended. */
+static void queue_behind(struct stage *stage, void *(*wait)(void *arg))
+{
+    if (stage->other[0])
+        return;
+    struct behind *behind = calloc(1, sizeof *behind);
+    behind->stage = stage;
+    stage->other[0] = behind;
+    if (pthread_create(&behind->thread, NULL, wait, behind))
+        abort();
+    while (!atomic_load(&behind->id) || (!sleeps(getpid(), atomic_load(&behind->id)) && pthread_tryjoin_np(behind->thread, NULL)))
+        usleep(50);
+}
+/* It was served, whatever became of the one before it. */
+static void behind_is_served(struct stage *stage, const char *what)
+{
+    struct behind *behind = stage->other[0];
+    if (stage->number[0]++)
+        return;
+    pthread_join(behind->thread, NULL);
+    must_be(behind->status, 0, what);
+    if (behind->b.data)
+        MUST(cue_block_release(&behind->b));
+}
+
+static void take_in_halves(struct stage *stage)
+{
+    for (int i = 0; i < 2; i++)
+        MUST(cue_block_alloc(stage->pool, stage->size / 2, NULL, &stage->block[i]));
+}
+static void alloc_most(struct victim *me)
+{
+    CUE_MUST(cue_block_alloc(me->pool, 48 << 10, &(cue_block_opts){ .wait = CUE_SEC(50) }, &me->block[0]));
+}
+/* The first half is enough for who waits behind, and not for the victim; it tries, and sleeps again. */
+static void half_comes_free(struct stage *stage)
+{
+    queue_behind(stage, wait_for_room);
+    for (int i = 0; i < 2; i++)
+        if (stage->block[i].data) {
+            MUST(cue_block_release(&stage->block[i]));
+            return;
+        }
+}
+static void next_one_is_served(struct stage *stage)
+{
+    queue_behind(stage, wait_for_room);
+    for (int i = 0; i < 2; i++)
+        if (stage->block[i].data)
+            MUST(cue_block_release(&stage->block[i]));
+    behind_is_served(stage, "waiting for room behind the victim");
+}
+
+static void await_it(struct victim *me)
+{
+    CUE_MUST(cue_block_find(me->pool, key_of(&keyed), CUE_SEC(50), &me->block[0]));
+}
+static void publish_here(struct stage *stage)
+{
+    queue_behind(stage, wait_for_key);
+    if (!stage->block[0].data)
+        return;
+    fill(&stage->block[0], 3);
+    MUST(cue_block_publish(&stage->block[0], 0));
+    MUST(cue_block_release(&stage->block[0]));
+}
+static void other_found_it(struct stage *stage)
+{
+    publish_here(stage);
+    behind_is_served(stage, "waiting for the same block as the victim");
+}
+static int whole_and_forgotten(struct stage *stage)
+{
+    free(stage->other[0]);
+    return whole_64(stage);
+}
+static int forgotten(struct stage *stage)
+{
+    free(stage->other[0]);
+    return -1;
 }
 
 /* An observer holds nothing. */
@@ -747,8 +854,42 @@ const struct op ops_pool[] = {
       .verify = places_back },
     { .name = "alloc_quota", .size = MEDIUM, .prepare = own_quota, .act = to_the_quota },
     { .name = "alloc_waiting", .size = SMALL, .setup = fill_for_waiter, .prepare = know_full, .between = make_room, .act = alloc_waiting },
+    { .name = "alloc_asleep",
+      .size = TINY,
+      .full = true,
+      .setup = take_in_halves,
+      .asleep = half_comes_free,
+      .act = alloc_most,
+      .meanwhile = next_one_is_served,
+      .verify = forgotten },
+    { .name = "find_asleep",
+      .size = MEDIUM,
+      .setup = reserve_here,
+      .asleep = publish_here,
+      .act = await_it,
+      .meanwhile = other_found_it,
+      .verify = whole_and_forgotten },
     { .name = "observe", .size = MEDIUM, .setup = keep_64, .prepare = warm_up, .act = look_around, .verify = whole_64 },
     { .name = "reap", .size = MEDIUM, .setup = dead_with_everything, .between = and_now_kill_it, .act = reap_all, .verify = after_reaper },
+    { .name = "create_file", .size = SMALL, .backing = IN_FILE, .alone = true, .act = create },
+    { .name = "join_file", .size = MEDIUM, .backing = IN_FILE, .prepare = leave, .act = join },
+    { .name = "leave_file", .size = MEDIUM, .backing = IN_FILE, .prepare = hold_much, .act = leave },
+    { .name = "destroy_file", .size = SMALL, .backing = IN_FILE, .alone = true, .prepare = create_and_hold, .act = destroy },
+    { .name = "alloc_file", .size = MEDIUM, .backing = IN_FILE, .act = alloc_long },
+    { .name = "free_file", .size = MEDIUM, .backing = IN_FILE, .setup = keep_run, .prepare = find_it, .act = free_it, .verify = gone_run },
+    { .name = "publish_file", .size = MEDIUM, .backing = IN_FILE, .prepare = own_keyed, .act = publish, .verify = key_published },
+    { .name = "trim_file", .size = MEDIUM, .backing = IN_FILE, .prepare = use_and_free, .act = trim },
+    { .name = "join_memfd", .size = MEDIUM, .backing = IN_MEMFD, .prepare = leave, .act = join },
+    { .name = "leave_memfd", .size = MEDIUM, .backing = IN_MEMFD, .prepare = hold_much, .act = leave },
+    { .name = "alloc_memfd", .size = MEDIUM, .backing = IN_MEMFD, .act = alloc_long },
+    { .name = "free_memfd",
+      .size = MEDIUM,
+      .backing = IN_MEMFD,
+      .setup = keep_run,
+      .prepare = find_it,
+      .act = free_it,
+      .verify = gone_run },
+    { .name = "publish_memfd", .size = MEDIUM, .backing = IN_MEMFD, .prepare = own_keyed, .act = publish, .verify = key_published },
     { .name = "_everything", .size = MEDIUM, .prepare = leave_everything, .act = trim },
     { 0 },
 };
