@@ -770,8 +770,7 @@ int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, s
 }
 
 struct next_search {
-    uint64_t from;
-    uint32_t type;
+    uint32_t type, owner;
     cue_block_info *out;
     uint64_t found;
 };
@@ -780,25 +779,35 @@ static int next_visit(struct cue_pool *pool, struct record *rec, uint32_t index,
 {
     struct next_search *search = arg;
     uint64_t state;
-    if (!info_read(pool, rec, index, search->out, &state) || (search->type && search->out->type != search->type))
+    if (search->owner != CUE_ANY && rec_party(atomic_load_explicit(&rec->state, relaxed)) != search->owner) /* cheap; decided below */
+        return 0;
+    if (!info_read(pool, rec, index, search->out, &state) || (search->type && search->out->type != search->type) ||
+        (search->owner != CUE_ANY && search->out->owner != search->owner))
         return 0;
     search->found = pool_order(pool, index) + 1;
     return 1;
 }
 
-int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out)
+int cue_block_next_of(cue_pool *pool, uint32_t owner, uint32_t type, uint64_t *cursor, cue_block_info *out)
 {
     int status = pool_enter(pool);
     if (!cursor || !out)
-        return trail(CUE_EINVAL, "cue_block_next: no cursor or no place for the result");
+        return trail(CUE_EINVAL, "no cursor or no place for the result of looking at blocks in turn");
+    if (!status && owner != CUE_ANY && owner > pool->max_parties)
+        status = trail(CUE_EINVAL, "owner %u: parties of pool %s count from 1 to %u, 0 is the pool", owner, pool->name, pool->max_parties);
     if (status) {
         memset(out, 0, sizeof *out);
         return status;
     }
-    struct next_search search = { .type = type, .out = out };
+    struct next_search search = { .type = type, .owner = owner, .out = out };
     int found = pool_each_record_from(pool, *cursor, next_visit, &search);
     *cursor = search.found;
     if (!found)
         memset(out, 0, sizeof *out);
     return found;
+}
+
+int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out)
+{
+    return cue_block_next_of(pool, CUE_ANY, type, cursor, out);
 }

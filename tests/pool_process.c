@@ -5,6 +5,8 @@
 
 #include <cuelight/pool.h>
 
+#include <pthread.h>
+
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
@@ -300,6 +302,113 @@ Test(parties, one_of_another_pid_namespace_dies_like_any_other)
         poll(NULL, 0, 1);
     }
     cr_assert(eq(u64, stat_pool().blocks, 0));
+}
+
+/* ---- looking at all blocks while others work ---- */
+
+enum { STAY = 600, MARKED = 77 };
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *one = a, *other = b;
+    return (*one > *other) - (*one < *other);
+}
+
+/* Sorted ids of what one walk saw. */
+static size_t walk(uint32_t owner, uint32_t type, uint64_t *ids, size_t most)
+{
+    uint64_t cursor = 0;
+    cue_block_info row;
+    size_t count = 0;
+    while (CUE_MUST(cue_block_next_of(pool, owner, type, &cursor, &row)) == 1) {
+        cr_assert(owner == CUE_ANY || row.owner == owner);
+        cr_assert(type == 0 || row.type == type);
+        cr_assert(lt(sz, count, most), "the walk comes to an end");
+        ids[count++] = row.id;
+        cue_block b;
+        cue_block_info seen;
+        if (row.state != CUE_BLOCK_KEPT || cue_block_find(pool, (cue_key){ .id = row.id }, CUE_NOW, &b))
+            continue;
+        CUE_MUST(cue_block_stat(&b, &seen)); /* a view: whoever frees it meanwhile, it is that block */
+        cr_assert(eq(u64, seen.id, row.id));
+        cr_assert(eq(u32, seen.type, row.type));
+        cr_assert(eq(sz, b.size, (size_t)row.size));
+        CUE_MUST(cue_block_release(&b));
+    }
+    qsort(ids, count, sizeof *ids, by_number);
+    return count;
+}
+
+static _Atomic bool churning;
+static void *churn(void *arg)
+{
+    cue_block held[30] = { 0 };
+    for (unsigned i = 0; atomic_load_explicit(&churning, memory_order_relaxed); i++) {
+        cue_block *b = &held[i * 7 % 30];
+        if (b->data)
+            cue_block_free(b);
+        else if (cue_block_alloc(pool, i * 97 % 9000, &(cue_block_opts){ .type = 78 }, b) == 0 && i % 3 == 0)
+            CUE_MUST(cue_block_publish(b, 0));
+    }
+    for (int i = 0; i < 30; i++)
+        if (held[i].data)
+            cue_block_free(&held[i]);
+    return arg;
+}
+
+Test(parties, a_walk_sees_what_stays_exactly_once_while_others_work)
+{
+    enum { OWNED = 150, WALKS = 150, MOST = 40000 };
+    static uint64_t stays[STAY], theirs[OWNED], mine[STAY / 2], ids[MOST];
+    static cue_block blocks[STAY];
+    cue_block_info info;
+    struct cast owner = cast_start("pool_owner", name, "150"), workers[2];
+    cr_assert(eq(int, cast_hear(&owner, 5000), 'r'));
+    for (uint64_t i = 0; i < STAY; i++) {
+        CUE_MUST(cue_block_alloc(pool, i % 3 ? i % 1500 : i * 50, &(cue_block_opts){ .type = MARKED, .id = i + 1 }, &blocks[i]));
+        CUE_MUST(cue_block_stat(&blocks[i], &info));
+        stays[i] = info.id;
+        if (i % 2)
+            CUE_MUST(cue_block_publish(&blocks[i], 0));
+        else
+            mine[i / 2] = info.id;
+    }
+    qsort(stays, STAY, sizeof *stays, by_number);
+    qsort(mine, STAY / 2, sizeof *mine, by_number);
+    uint32_t us = pool->self + 1, them = 0;
+    for (uint32_t party = 1; party <= pool->max_parties; party++)
+        if (party_pid(atomic_load_explicit(&pool->parties[party - 1].word, memory_order_acquire)) == owner.pid)
+            them = party;
+    cr_assert(eq(sz, walk(them, 0, theirs, OWNED), (size_t)OWNED));
+    pthread_t thread;
+    atomic_store_explicit(&churning, true, memory_order_relaxed);
+    cr_assert(eq(int, pthread_create(&thread, NULL, churn, NULL), 0));
+    for (int i = 0; i < 2; i++) {
+        workers[i] = cast_start("pool_worker", name, i ? "5" : "6");
+        cr_assert(eq(int, cast_hear(&workers[i], 5000), 'r'));
+    }
+    for (int i = 0; i < WALKS; i++) {
+        cr_assert(eq(sz, walk(CUE_ANY, MARKED, ids, MOST), (size_t)STAY));
+        cr_assert(eq(int, memcmp(ids, stays, sizeof stays), 0));
+        cr_assert(eq(sz, walk(us, MARKED, ids, MOST), (size_t)STAY / 2));
+        cr_assert(eq(int, memcmp(ids, mine, sizeof mine), 0));
+        cr_assert(eq(sz, walk(0, MARKED, ids, MOST), (size_t)STAY / 2));
+        cr_assert(eq(sz, walk(them, 0, ids, MOST), (size_t)OWNED));
+        cr_assert(eq(int, memcmp(ids, theirs, sizeof theirs), 0));
+        size_t all = walk(CUE_ANY, 0, ids, MOST);
+        cr_assert(ge(sz, all, (size_t)STAY + OWNED));
+        if (i == WALKS / 2)
+            cr_assert(eq(int, cast_kill(&workers[0]), CAST_SIGNALLED + SIGKILL));
+    }
+    atomic_store_explicit(&churning, false, memory_order_relaxed);
+    pthread_join(thread, NULL);
+    cr_assert(eq(int, cast_kill(&workers[1]), CAST_SIGNALLED + SIGKILL));
+    cast_kill(&owner);
+    pool_reap(pool);
+    cr_assert(eq(sz, walk(them, 0, ids, MOST), (size_t)0));
+    for (int i = 0; i < STAY; i++)
+        CUE_MUST(cue_block_free(&blocks[i]));
+    free_kept();
 }
 
 static _Atomic int deaths;

@@ -248,6 +248,12 @@ CUE_API int cue_block_stat(const cue_block *b, cue_block_info *out);
  * end. Each row is consistent; the whole is a moving picture. */
 CUE_API int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out);
 
+/* The same for the blocks of one owner, as cue_block_info shows it: a party by its number, what it has sent and nobody has received
+ * yet included; 0: what belongs to the pool; CUE_ANY: all. A number is the next party's when the one that had it has ended.
+ * CUE_EINVAL: the pool has no such number. */
+#define CUE_ANY UINT32_MAX
+CUE_API int cue_block_next_of(cue_pool *pool, uint32_t owner, uint32_t type, uint64_t *cursor, cue_block_info *out);
+
 /* ---- budgets ----
  *
  * A BUDGET limits, exactly, what some blocks of a pool sum up to and how many they are. It is a kept block itself, found by its name
