@@ -96,50 +96,27 @@ Test(shut, next_receiver_opens_the_lane_again)
     }
 }
 
-struct waiter {
-    cue_channel *ch;
-    pthread_t thread;
-    bool sends;
-    int status, got;
-};
-
-static void *wait_there(void *arg)
+static pthread_t waiter_start(struct waiting *w, cue_channel *ch, bool sends)
 {
-    struct waiter *w = arg;
-    int value = 5;
-    cue_msg m;
-    if (w->sends) {
-        w->status = cue_channel_send(w->ch, CUE_MSG(1, value), generous());
-    } else {
-        while ((w->status = cue_channel_recv(w->ch, &m, generous())) == 0) {
-            cue_msg_release(&m);
-            w->got++;
-        }
-    }
-    return NULL;
+    *w = (struct waiting){ .ch = ch, .wait = generous(), .sends = sends, .all = true };
+    return wait_begin(w);
 }
 
-static void waiter_start(struct waiter *w, cue_channel *ch, bool sends)
+static void waiter_ends_with(pthread_t thread, const struct waiting *w, int status)
 {
-    *w = (struct waiter){ .ch = ch, .sends = sends };
-    cr_assert(eq(int, pthread_create(&w->thread, NULL, wait_there, w), 0));
-}
-
-static void waiter_ends_with(struct waiter *w, int status)
-{
-    cr_assert(eq(int, pthread_join(w->thread, NULL), 0));
-    cr_assert(eq(int, w->status, status), "%s", cue_status_name(w->status));
+    cr_assert(eq(int, pthread_join(thread, NULL), 0));
+    cr_assert(eq(int, w->result, status), "%s", cue_status_name(w->result));
 }
 
 Test(shut, who_waits_in_a_receive_comes_out)
 {
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        struct waiter w;
+        struct waiting w;
         open_kind(kind, "&spin=0");
-        waiter_start(&w, in, false);
+        pthread_t thread = waiter_start(&w, in, false);
         until_sleeping(in);
         cr_assert(eq(int, cue_channel_shut(in, CUE_DRAIN, generous()), 0));
-        waiter_ends_with(&w, CUE_ECLOSED);
+        waiter_ends_with(thread, &w, CUE_ECLOSED);
         close_both();
     }
 }
@@ -147,14 +124,14 @@ Test(shut, who_waits_in_a_receive_comes_out)
 Test(shut, who_waits_for_room_comes_out)
 {
     for (unsigned kind = 0; kind < TOPIC; kind++) {
-        struct waiter w;
+        struct waiting w;
         open_kind(kind, "&depth=2");
         cr_assert(eq(int, send_int(out, 0), 0));
         cr_assert(eq(int, send_int(out, 1), 0));
-        waiter_start(&w, out, true);
+        pthread_t thread = waiter_start(&w, out, true);
         poll(NULL, 0, 20); /* it waits by now, or will not wait at all: both end alike */
         cr_assert(eq(int, cue_channel_shut(in, CUE_DRAIN, CUE_NOW), CUE_ETIMEDOUT));
-        waiter_ends_with(&w, CUE_ECLOSED);
+        waiter_ends_with(thread, &w, CUE_ECLOSED);
         cr_assert(eq(int, recv_int(in), 0));
         cr_assert(eq(int, recv_int(in), 1));
         cr_assert(eq(int, recv_int(in), CUE_ECLOSED - 1000));
@@ -164,15 +141,15 @@ Test(shut, who_waits_for_room_comes_out)
 
 Test(shut, publisher_that_waits_for_a_subscriber_goes_on_without_it)
 {
-    struct waiter w;
+    struct waiting w;
     open_kind(TOPIC, "&depth=2");
     cr_assert(eq(int, send_int(out, 0), 0));
     cr_assert(eq(int, send_int(out, 1), 0));
     cr_assert(eq(int, send_int(out, 2), CUE_EFULL));
-    waiter_start(&w, out, true);
+    pthread_t thread = waiter_start(&w, out, true);
     poll(NULL, 0, 20); /* as above */
     cr_assert(eq(int, cue_channel_shut(in, CUE_DRAIN, CUE_NOW), CUE_ETIMEDOUT));
-    waiter_ends_with(&w, 0);
+    waiter_ends_with(thread, &w, 0);
     cr_assert(eq(int, recv_int(in), 0));
     cr_assert(eq(int, recv_int(in), 1));
     cr_assert(eq(int, recv_int(in), CUE_ECLOSED - 1000));
@@ -248,12 +225,12 @@ Test(shut, who_waits_for_several_hears_of_one_that_has_ended)
 Test(shut, discard_ends_another_threads_wait)
 {
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        struct waiter w;
+        struct waiting w;
         open_kind(kind, "&spin=0");
-        waiter_start(&w, in, false);
+        pthread_t thread = waiter_start(&w, in, false);
         until_sleeping(in);
         cr_assert(ge(int, cue_channel_shut(in, CUE_DISCARD, CUE_NOW), 0));
-        waiter_ends_with(&w, CUE_ECLOSED);
+        waiter_ends_with(thread, &w, CUE_ECLOSED);
         close_both();
     }
 }
@@ -275,10 +252,10 @@ Test(shut, discarded_messages_of_a_queue_go_to_its_dead_letters)
 
 static void *ask_there(void *arg)
 {
-    struct waiter *w = arg;
+    struct waiting *w = arg;
     int value = 5;
     cue_msg answer = { 0 };
-    w->status = cue_channel_ask(w->ch, CUE_MSG(1, value), generous(), &answer);
+    w->result = cue_channel_ask(w->ch, CUE_MSG(1, value), generous(), &answer);
     cue_msg_release(&answer);
     return NULL;
 }
@@ -286,14 +263,15 @@ static void *ask_there(void *arg)
 Test(shut, who_asked_hears_that_the_question_was_discarded)
 {
     for (unsigned kind = 0; kind < TOPIC; kind++) {
-        struct waiter w = { 0 };
+        struct waiting w = { 0 };
+        pthread_t thread;
         open_kind(kind, "");
         w.ch = out;
-        cr_assert(eq(int, pthread_create(&w.thread, NULL, ask_there, &w), 0));
+        cr_assert(eq(int, pthread_create(&thread, NULL, ask_there, &w), 0));
         for (int i = 0; i < test_ms(10000) && stat_of(in).queued == 0; i++)
             poll(NULL, 0, 1);
         cr_assert(eq(int, cue_channel_shut(in, CUE_DISCARD, CUE_NOW), 1));
-        waiter_ends_with(&w, CUE_ECLOSED);
+        waiter_ends_with(thread, &w, CUE_ECLOSED);
         close_both();
     }
 }
@@ -303,19 +281,19 @@ Test(shut, who_asked_hears_that_the_question_was_discarded)
 Test(shut, sender_waits_until_what_it_sent_was_taken)
 {
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        struct waiter w;
+        struct waiting w;
         open_kind(kind, "");
         cr_assert(eq(int, cue_channel_shut(out, CUE_DRAIN, CUE_NOW), 0));
         for (int i = 0; i < 100; i++)
             cr_assert(eq(int, send_int(out, i), 0));
         cr_assert(eq(int, cue_channel_shut(out, CUE_DRAIN, CUE_MS(1)), CUE_ETIMEDOUT), "%s", kinds[kind]);
-        waiter_start(&w, in, false);
+        pthread_t thread = waiter_start(&w, in, false);
         cr_assert(eq(int, cue_channel_shut(out, CUE_DRAIN, generous()), 0), "%s", kinds[kind]);
         cr_assert(eq(int, send_int(out, 100), 0)); /* it ends nothing */
         cr_assert(eq(int, cue_channel_shut(out, CUE_DRAIN, generous()), 0));
         cr_assert(eq(u64, stat_of(in).queued, 0));
         cr_assert(eq(int, cue_channel_shut(in, CUE_DRAIN, generous()), 0));
-        waiter_ends_with(&w, CUE_ECLOSED);
+        waiter_ends_with(thread, &w, CUE_ECLOSED);
         cr_assert(eq(int, w.got, 101));
         close_both();
     }
@@ -372,7 +350,7 @@ static cue_channel *open_socket(const char *name, unsigned how)
 
 Test(shut, socket_sender_waits_until_all_is_acknowledged)
 {
-    struct waiter w;
+    struct waiting w;
     const char *name = test_name("shut");
     out = open_socket(name, CUE_SEND);
     for (int i = 0; i < 10; i++)
@@ -381,11 +359,11 @@ Test(shut, socket_sender_waits_until_all_is_acknowledged)
     cue_channel *receiver = open_socket(name, CUE_RECV);
     cr_assert(eq(int, cue_channel_shut(receiver, CUE_DRAIN, CUE_NOW), CUE_ENOSYS));
     cr_assert(eq(int, cue_channel_shut(receiver, CUE_DISCARD, CUE_NOW), CUE_ENOSYS));
-    waiter_start(&w, receiver, false);
+    pthread_t thread = waiter_start(&w, receiver, false);
     cr_assert(eq(int, cue_channel_shut(out, CUE_DRAIN, generous()), 0));
     cr_assert(eq(u64, stat_of(out).queued, 0));
     cue_channel_wake(receiver);
-    waiter_ends_with(&w, CUE_EINTR);
+    waiter_ends_with(thread, &w, CUE_EINTR);
     cr_assert(eq(int, w.got, 10));
     CUE_MUST(cue_channel_close(receiver));
 }

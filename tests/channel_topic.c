@@ -1,12 +1,9 @@
 /* Topics through their public calls: each message to all, each subscriber's own depth and policy, history, what moves, who leaves. */
 #include "tests/harness.h"
+#include "tests/ints.h"
 
 #include "channels/topic.h"
 
-#include <cuelight/channel.h>
-
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <pthread.h>
 
 static char url[160];
@@ -58,29 +55,6 @@ static cue_channel *open_topic(const char *rest, unsigned how)
     return ch;
 }
 
-static int publish(cue_channel *ch, int value)
-{
-    return cue_channel_send(ch, CUE_MSG(1, value), CUE_NOW);
-}
-
-/* The next message, an int; a negative status below -1000. */
-static int next_within(cue_channel *ch, cue_time wait)
-{
-    cue_msg m;
-    int status = cue_channel_recv(ch, &m, wait), value;
-    if (status)
-        return status - 1000;
-    cr_expect(eq(sz, m.size, sizeof value));
-    memcpy(&value, m.data, sizeof value);
-    cue_msg_release(&m);
-    return value;
-}
-
-static int next(cue_channel *ch)
-{
-    return next_within(ch, CUE_NOW);
-}
-
 enum { NOTHING = CUE_EEMPTY - 1000 };
 
 static uint64_t gaps(cue_channel *ch)
@@ -96,11 +70,11 @@ Test(topic, each_message_goes_to_all_in_order)
     for (int i = 0; i < 3; i++)
         in[i] = open_topic("", CUE_RECV);
     for (int value = 0; value < 100; value++)
-        CUE_MUST(publish(out, value));
+        CUE_MUST(send_int(out, value));
     for (int i = 0; i < 3; i++) {
         for (int value = 0; value < 100; value++)
-            cr_assert(eq(int, next(in[i]), value));
-        cr_expect(eq(int, next(in[i]), NOTHING));
+            cr_assert(eq(int, recv_int(in[i]), value));
+        cr_expect(eq(int, recv_int(in[i]), NOTHING));
         cue_channel_close(in[i]);
     }
     cue_channel_close(out);
@@ -111,7 +85,7 @@ Test(topic, message_nobody_subscribes_to_is_freed)
     cue_channel *out = open_topic("", CUE_SEND);
     cue_block block;
     uint64_t before = blocks();
-    CUE_MUST(publish(out, 1));
+    CUE_MUST(send_int(out, 1));
     CUE_MUST(cue_block_alloc(pool, 10000, NULL, &block));
     CUE_MUST(cue_channel_send(out, &(cue_msg){ .move = &block }, CUE_NOW));
     cr_expect(block.data == NULL, "it was moved");
@@ -122,18 +96,18 @@ Test(topic, message_nobody_subscribes_to_is_freed)
 Test(topic, late_subscriber_gets_what_comes_after)
 {
     cue_channel *out = open_topic("", CUE_SEND), *early = open_topic("", CUE_RECV);
-    CUE_MUST(publish(out, 1));
+    CUE_MUST(send_int(out, 1));
     cue_channel *late = open_topic("", CUE_RECV);
-    CUE_MUST(publish(out, 2));
-    cr_expect(eq(int, next(early), 1));
-    cr_expect(eq(int, next(early), 2));
-    cr_expect(eq(int, next(late), 2));
-    cr_expect(eq(int, next(late), NOTHING));
+    CUE_MUST(send_int(out, 2));
+    cr_expect(eq(int, recv_int(early), 1));
+    cr_expect(eq(int, recv_int(early), 2));
+    cr_expect(eq(int, recv_int(late), 2));
+    cr_expect(eq(int, recv_int(late), NOTHING));
     cue_channel_close(early);
-    CUE_MUST(publish(out, 3));
-    cr_expect(eq(int, next(late), 3));
+    CUE_MUST(send_int(out, 3));
+    cr_expect(eq(int, recv_int(late), 3));
     cue_channel_close(late);
-    CUE_MUST(publish(out, 4));
+    CUE_MUST(send_int(out, 4));
     cue_channel_close(out);
 }
 
@@ -233,15 +207,15 @@ Test(topic, each_subscriber_has_its_own_policy)
     cue_channel *out = open_topic("", CUE_SEND), *all = open_topic("&depth=100", CUE_RECV),
                 *newest = open_topic("&depth=4&full=drop-old", CUE_RECV), *oldest = open_topic("&depth=4&full=drop-new", CUE_RECV);
     for (int value = 0; value < 50; value++)
-        CUE_MUST(publish(out, value));
+        CUE_MUST(send_int(out, value));
     for (int value = 0; value < 50; value++)
-        cr_assert(eq(int, next(all), value));
+        cr_assert(eq(int, recv_int(all), value));
     for (int value = 46; value < 50; value++)
-        cr_expect(eq(int, next(newest), value));
-    cr_expect(eq(int, next(newest), NOTHING));
+        cr_expect(eq(int, recv_int(newest), value));
+    cr_expect(eq(int, recv_int(newest), NOTHING));
     for (int value = 0; value < 4; value++)
-        cr_expect(eq(int, next(oldest), value));
-    cr_expect(eq(int, next(oldest), NOTHING));
+        cr_expect(eq(int, recv_int(oldest), value));
+    cr_expect(eq(int, recv_int(oldest), NOTHING));
     cr_expect(eq(u64, gaps(all), 0));
     cr_expect(eq(u64, gaps(newest), 46));
     cr_expect(eq(u64, gaps(oldest), 46));
@@ -259,19 +233,19 @@ Test(topic, publisher_waits_for_who_wants_it_and_fails_having_reached_nobody)
 {
     cue_channel *out = open_topic("", CUE_SEND), *strict = open_topic("&depth=2", CUE_RECV),
                 *loose = open_topic("&depth=8&full=drop-old", CUE_RECV);
-    CUE_MUST(publish(out, 1));
-    CUE_MUST(publish(out, 2));
-    cr_expect(eq(int, publish(out, 3), CUE_EFULL));
+    CUE_MUST(send_int(out, 1));
+    CUE_MUST(send_int(out, 2));
+    cr_expect(eq(int, send_int(out, 3), CUE_EFULL));
     int four = 4;
     cr_expect(eq(int, cue_channel_send(out, CUE_MSG(1, four), CUE_MS(20)), CUE_EFULL));
-    cr_expect(eq(int, next(loose), 1));
-    cr_expect(eq(int, next(loose), 2));
-    cr_expect(eq(int, next(loose), NOTHING));
-    cr_expect(eq(int, next(strict), 1));
-    CUE_MUST(publish(out, 5));
-    cr_expect(eq(int, next(strict), 2));
-    cr_expect(eq(int, next(strict), 5));
-    cr_expect(eq(int, next(loose), 5));
+    cr_expect(eq(int, recv_int(loose), 1));
+    cr_expect(eq(int, recv_int(loose), 2));
+    cr_expect(eq(int, recv_int(loose), NOTHING));
+    cr_expect(eq(int, recv_int(strict), 1));
+    CUE_MUST(send_int(out, 5));
+    cr_expect(eq(int, recv_int(strict), 2));
+    cr_expect(eq(int, recv_int(strict), 5));
+    cr_expect(eq(int, recv_int(loose), 5));
     cue_channel_close(strict);
     cue_channel_close(loose);
     cue_channel_close(out);
@@ -286,7 +260,7 @@ static void *slow_reader(void *arg)
 {
     struct slow *slow = arg;
     for (int i = 0; i < slow->count; i++)
-        slow->wrong += next_within(slow->in, CUE_SEC(30)) != i;
+        slow->wrong += recv_int_within(slow->in, CUE_SEC(30)) != i;
     return NULL;
 }
 
@@ -322,7 +296,7 @@ Test(topic, publisher_goes_on_when_who_it_waits_for_leaves)
 {
     pthread_t thread;
     cue_channel *out = open_topic("", CUE_SEND), *in = open_topic("&depth=1", CUE_RECV);
-    CUE_MUST(publish(out, 1));
+    CUE_MUST(send_int(out, 1));
     pthread_create(&thread, NULL, close_later, &(struct later){ gettid(), in });
     int two = 2;
     cr_expect(eq(int, cue_channel_send(out, CUE_MSG(1, two), CUE_SEC(30)), 0));
@@ -334,8 +308,8 @@ Test(topic, wake_ends_a_wait_for_a_message)
 {
     cue_channel *in = open_topic("", CUE_RECV);
     cue_channel_wake(in);
-    cr_expect(eq(int, next_within(in, CUE_SEC(30)), CUE_EINTR - 1000));
-    cr_expect(eq(int, next_within(in, CUE_MS(1)), NOTHING));
+    cr_expect(eq(int, recv_int_within(in, CUE_SEC(30)), CUE_EINTR - 1000));
+    cr_expect(eq(int, recv_int_within(in, CUE_MS(1)), NOTHING));
     cue_channel_close(in);
 }
 
@@ -351,7 +325,7 @@ Test(topic, wake_ends_a_wait_for_room)
 {
     pthread_t thread;
     cue_channel *out = open_topic("", CUE_SEND), *in = open_topic("&depth=1", CUE_RECV);
-    CUE_MUST(publish(out, 1));
+    CUE_MUST(send_int(out, 1));
     pthread_create(&thread, NULL, wake_later, &(struct later){ gettid(), out });
     int two = 2;
     cr_expect(eq(int, cue_channel_send(out, CUE_MSG(1, two), CUE_SEC(30)), CUE_EINTR));
@@ -401,8 +375,8 @@ Test(topic, kind_must_agree)
     cr_expect(eq(int, cue_channel_open(box, CUE_RECV, NULL, &other), CUE_ETYPE));
     snprintf(box, sizeof box, "shm://%s/news", pool_name);
     CUE_MUST(cue_channel_open(box, CUE_RECV, NULL, &other));
-    CUE_MUST(publish(out, 3));
-    cr_expect(eq(int, next(other), 3));
+    CUE_MUST(send_int(out, 3));
+    cr_expect(eq(int, recv_int(other), 3));
     cue_channel_close(other);
     cr_expect(eq(int, cue_channel_open(topic("&redeliver=3"), CUE_RECV, NULL, &other), 0), "it is as it was made");
     cue_channel_close(other);
@@ -424,16 +398,16 @@ Test(topic, history_is_handed_out_before_a_shut_subscription_ends)
 {
     cue_channel *out = open_topic("&history=3", CUE_SEND);
     for (int i = 0; i < 5; i++)
-        CUE_MUST(publish(out, i));
+        CUE_MUST(send_int(out, i));
     cue_channel *late = open_topic("&history=3", CUE_RECV);
     cr_expect(eq(int, cue_channel_shut(late, CUE_DRAIN, CUE_NOW), CUE_ETIMEDOUT));
     for (int i = 2; i < 5; i++)
-        cr_expect(eq(int, next(late), i));
-    cr_expect(eq(int, next(late), CUE_ECLOSED - 1000));
+        cr_expect(eq(int, recv_int(late), i));
+    cr_expect(eq(int, recv_int(late), CUE_ECLOSED - 1000));
     cr_expect(eq(int, cue_channel_shut(late, CUE_DRAIN, CUE_NOW), 0));
     cue_channel *again = open_topic("&history=3", CUE_RECV);
     cr_expect(eq(int, cue_channel_shut(again, CUE_DISCARD, CUE_NOW), 3));
-    cr_expect(eq(int, next(again), CUE_ECLOSED - 1000));
+    cr_expect(eq(int, recv_int(again), CUE_ECLOSED - 1000));
     cue_channel_close(again);
     cue_channel_close(late);
     cue_channel_close(out);
@@ -449,18 +423,18 @@ Test(topic, history_serves_who_comes_late)
     cue_channel *all = open_topic("&history=8", CUE_RECV), *two = open_topic("&history=2", CUE_RECV), *none = open_topic("", CUE_RECV),
                 *out = open_topic("", CUE_SEND);
     for (int value = 7; value < 10; value++)
-        cr_expect(eq(int, next(all), value));
-    cr_expect(eq(int, next(all), NOTHING));
+        cr_expect(eq(int, recv_int(all), value));
+    cr_expect(eq(int, recv_int(all), NOTHING));
     for (int value = 8; value < 10; value++)
-        cr_expect(eq(int, next(two), value));
-    cr_expect(eq(int, next(none), NOTHING));
-    CUE_MUST(publish(out, 10));
-    cr_expect(eq(int, next(all), 10));
-    cr_expect(eq(int, next(two), 10));
-    cr_expect(eq(int, next(none), 10));
+        cr_expect(eq(int, recv_int(two), value));
+    cr_expect(eq(int, recv_int(none), NOTHING));
+    CUE_MUST(send_int(out, 10));
+    cr_expect(eq(int, recv_int(all), 10));
+    cr_expect(eq(int, recv_int(two), 10));
+    cr_expect(eq(int, recv_int(none), 10));
     cue_channel *again = open_topic("&history=3", CUE_RECV);
     for (int value = 8; value < 11; value++)
-        cr_expect(eq(int, next(again), value));
+        cr_expect(eq(int, recv_int(again), value));
     cue_channel_close(again);
     cue_channel_close(all);
     cue_channel_close(two);
@@ -477,16 +451,16 @@ Test(topic, subscriber_that_dies_holds_nothing)
     struct cast reader = cast_start("topic_reader", topic("&depth=4"), "3"); /* takes three, releases none */
     cr_assert(eq(int, cast_hear(&reader, 10000), 'r'));
     for (int value = 0; value < 3; value++)
-        CUE_MUST(publish(out, value));
+        CUE_MUST(send_int(out, value));
     cr_assert(eq(int, cast_hear(&reader, 10000), 't'));
     for (int value = 3; value < 7; value++)
-        CUE_MUST(publish(out, value));
-    cr_expect(eq(int, publish(out, 7), CUE_EFULL));
+        CUE_MUST(send_int(out, value));
+    cr_expect(eq(int, send_int(out, 7), CUE_EFULL));
     cast_kill(&reader);
     int seven = 7;
     cr_expect(eq(int, cue_channel_send(out, CUE_MSG(1, seven), CUE_SEC(30)), 0), "the dead are not waited for");
     for (int value = 0; value < 8; value++)
-        cr_expect(eq(int, next(in), value));
+        cr_expect(eq(int, recv_int(in), value));
     cue_channel_close(in);
     cue_channel_close(out);
 }
@@ -507,7 +481,7 @@ Test(topic, other_process_gets_all)
 Test(topic, child_goes_on_publishing)
 {
     cue_channel *out = open_topic("", CUE_SEND), *in = open_topic("", CUE_RECV);
-    CUE_MUST(publish(out, 1));
+    CUE_MUST(send_int(out, 1));
     pid_t pid = fork();
     if (pid == 0) {
         int two = 2;
@@ -521,8 +495,8 @@ Test(topic, child_goes_on_publishing)
     int status = 0;
     waitpid(pid, &status, 0);
     cr_expect(eq(int, status, 0));
-    cr_expect(eq(int, next(in), 1));
-    cr_expect(eq(int, next(in), 2));
+    cr_expect(eq(int, recv_int(in), 1));
+    cr_expect(eq(int, recv_int(in), 2));
     cue_channel_close(in);
     cue_channel_close(out);
     pool_reap(pool);
@@ -535,10 +509,10 @@ Test(topic, table_has_an_end)
         in[i] = open_topic("&depth=1&full=drop-old", CUE_RECV);
     cr_expect(eq(int, cue_channel_open(topic("&depth=1"), CUE_RECV, NULL, &more), CUE_ELIMIT));
     cue_channel *out = open_topic("", CUE_SEND);
-    CUE_MUST(publish(out, 1));
-    CUE_MUST(publish(out, 2));
+    CUE_MUST(send_int(out, 1));
+    CUE_MUST(send_int(out, 2));
     for (int i = 0; i < TOPIC_HISTORY; i++) {
-        cr_expect(eq(int, next(in[i]), 2));
+        cr_expect(eq(int, recv_int(in[i]), 2));
         cue_channel_close(in[i]);
     }
     cue_channel_close(out);
@@ -566,7 +540,7 @@ static void *comer_and_goer(void *arg)
     while (atomic_load(&publishing)) {
         cue_channel *in = open_topic((uintptr_t)arg ? "&depth=16&full=drop-old" : "&depth=16&full=fail", CUE_RECV);
         int last[PUBLISHERS] = { -1, -1, -1, -1 }, value;
-        for (int i = 0; i < 300 && (value = next_within(in, CUE_MS(1))) >= 0; i++) {
+        for (int i = 0; i < 300 && (value = recv_int_within(in, CUE_MS(1))) >= 0; i++) {
             int *before = &last[value / EACH];
             wrong += value % EACH <= *before || (!(uintptr_t)arg && *before >= 0 && value % EACH != *before + 1);
             *before = value % EACH;

@@ -3,11 +3,8 @@
 #define TESTS_ONE_LANE_H
 
 #include "tests/harness.h"
+#include "tests/ints.h"
 
-#include <cuelight/channel.h>
-
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -62,24 +59,6 @@ static inline void teardown(void)
     cr_expect(eq(int, test_leftovers(pool_name), 0));
 }
 
-static inline int send_int(cue_channel *ch, int value)
-{
-    return cue_channel_send(ch, CUE_MSG(1, value), CUE_NOW);
-}
-
-/* The next message, an int; negative statuses below -1000 to tell them apart. */
-static inline int recv_int(cue_channel *ch)
-{
-    cue_msg m;
-    int status = cue_channel_recv(ch, &m, CUE_NOW), value;
-    if (status)
-        return status - 1000;
-    cr_expect(eq(sz, m.size, sizeof value));
-    memcpy(&value, m.data, sizeof value);
-    cue_msg_release(&m);
-    return value;
-}
-
 static inline cue_channel_info stat_of(cue_channel *ch)
 {
     cue_channel_info info;
@@ -92,8 +71,9 @@ static inline cue_channel_info stat_of(cue_channel *ch)
 struct waiting {
     cue_channel *ch;
     cue_time wait;
-    int result;
-    bool sends;
+    int result; /* of its last call */
+    int got;
+    bool sends, all; /* all: receives until there is nothing more, else once */
     _Atomic int begun, ended;
 };
 
@@ -103,9 +83,12 @@ static inline void *wait_in_thread(void *arg)
     cue_msg m;
     int value = 5;
     atomic_store(&w->begun, 1);
-    w->result = w->sends ? cue_channel_send(w->ch, CUE_MSG(1, value), w->wait) : cue_channel_recv(w->ch, &m, w->wait);
-    if (!w->sends)
+    if (w->sends)
+        w->result = cue_channel_send(w->ch, CUE_MSG(1, value), w->wait);
+    for (bool more = !w->sends; more && (w->result = cue_channel_recv(w->ch, &m, w->wait)) == 0; more = w->all) {
         cue_msg_release(&m);
+        w->got++;
+    }
     atomic_store(&w->ended, 1);
     return NULL;
 }
