@@ -353,6 +353,65 @@ Test(pool, a_full_dev_shm_is_ENOMEM_and_work_goes_on_when_there_is_room_again)
     cr_assert(eq(int, test_leftovers("full"), 0));
 }
 
+/* Takes all that is left of /dev/shm. */
+static void fill_shm(const char *path)
+{
+    static const char zeros[65536];
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    while (write(fd, zeros, sizeof zeros) > 0 || (errno == ENOSPC && write(fd, zeros, 4096) > 0))
+        ;
+    cr_assert(eq(int, errno, ENOSPC));
+    close(fd);
+}
+
+static size_t take_blocks(cue_pool *pool, cue_block *blocks, size_t most)
+{
+    size_t count = 0;
+    while (count < most && cue_block_alloc(pool, 300000, NULL, &blocks[count]) == 0)
+        memset(blocks[count++].data, 1, 300000);
+    return count;
+}
+
+Test(pool, when_dev_shm_was_filled_by_others_work_goes_on_as_soon_as_they_are_gone)
+{
+    if (!test_small_shm(16 * MIB))
+        cr_skip_test("needs a mount of its own");
+    cue_pool *pool, *other;
+    cue_block few[64], more[64], b, kept;
+    const char *name = test_name("filled");
+    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 64 * MIB }, &pool));
+    CUE_MUST(cue_block_alloc(pool, 5000, &(cue_block_opts){ .name = "kept", .flags = CUE_KEEP | CUE_ZERO }, &kept));
+    for (int round = 0; round < 2; round++) {
+        fill_shm("/dev/shm/ballast");
+        size_t before = take_blocks(pool, few, 64); /* what was present already */
+        cr_assert(lt(sz, before, 64));
+        cr_assert(ne(ptr, strstr(cue_trail(), "shared memory"), NULL), "%s", cue_trail());
+        cr_assert(eq(int, cue_pool_open(test_name("filled2"), &(cue_pool_opts){ .size = MIB }, &other), CUE_ENOMEM));
+        for (uint64_t i = 0; i < 3000; i++) /* new slabs, new parts of the directory: each works or says so */
+            if (cue_block_alloc(pool, 64u << (i % 6), &(cue_block_opts){ .type = 1, .id = i + 1 }, &b) == 0) {
+                memset(b.data, 1, b.size);
+                cue_block_release(&b);
+            }
+        struct cast late = cast_start("pool_owner", name, "0"); /* a newcomer needs nothing */
+        cr_assert(eq(int, cast_hear(&late, 5000), 'r'));
+        cr_assert(eq(int, unlink("/dev/shm/ballast"), 0));
+        size_t after = take_blocks(pool, more, 64);
+        cr_assert(gt(sz, after, 10), "%zu blocks, and %zu after there was space again", before, after);
+        CUE_MUST(cue_pool_open(test_name("filled3"), &(cue_pool_opts){ .size = MIB }, &other));
+        cue_pool_close(other);
+        for (size_t i = 0; i < before; i++)
+            CUE_MUST(cue_block_release(&few[i]));
+        for (size_t i = 0; i < after; i++)
+            CUE_MUST(cue_block_release(&more[i]));
+        CUE_MUST(cast_kill(&late) == CAST_SIGNALLED + SIGKILL ? 0 : -1);
+        cr_assert(gt(i64, cue_pool_trim(pool), 3 * MIB), "so that the next round fills it anew");
+        cr_assert(eq(int, cue_pool_check(pool, true, print_fault, NULL), 0));
+    }
+    CUE_MUST(cue_block_free(&kept));
+    cue_pool_close(pool);
+    cr_assert(eq(int, test_leftovers("filled"), 0));
+}
+
 Test(pool, an_observer_looks_and_takes_nothing)
 {
     cue_pool *pool, *observer;
