@@ -2,7 +2,8 @@
  *
  * NNG is asked for little, the part that 1.5 to 1.12 share, since much of it has traps: messages are built front to back, no send
  * is cancelled, every limit is set (messages, reconnect times, permissions), callbacks only store a word and ring. Its threads are started
- * with all signals blocked. After a fork nothing here calls NNG, which would abort: the dispatcher says CUE_EFORK first.
+ * with all signals blocked, once: two first calls of NNG's at the same time would race. After a fork nothing here calls NNG, which
+ * would abort: the dispatcher says CUE_EFORK first.
  */
 #include "nng_internal.h"
 
@@ -182,12 +183,23 @@ static int open_socket(struct socket_lane *lane, bool receiver)
     return 0;
 }
 
+static void nng_begin(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    nng_pipe_socket((nng_pipe)NNG_PIPE_INITIALIZER); /* of none: it only starts NNG */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 int nng_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
 {
+    static pthread_once_t begun = PTHREAD_ONCE_INIT;
     *out = NULL;
     int status = check_opts(url, how, opts);
     if (status)
         return status;
+    pthread_once(&begun, nng_begin);
     bool receiver = how == CUE_RECV;
     struct socket_lane *lane = calloc(1, receiver ? receiver_bytes : sender_bytes);
     if (!lane)
@@ -204,7 +216,7 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
     if (!status)
         status = open_pool(opts, &lane->base.pool);
     if (!status) {
-        sigset_t all, before; /* NNG starts its threads at the first call, ours starts below */
+        sigset_t all, before; /* a thread of ours starts below */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         status = open_socket(lane, receiver);
