@@ -3,7 +3,7 @@
  *
  *   crash --list                          the operations
  *   crash [--sample N] [--stop] OP...     cuts them at every N-th point (default 1)
- *   crash storm SECONDS                   see storm.c
+ *   crash storm SECONDS [FILE]            see storm.c
  *   crash victim OP POOL SIZE             (itself, traced)
  *   crash peer ROLE LANE POOL             (itself, see ops_nng.c)
  *
@@ -775,12 +775,12 @@ int main(int argc, char **argv)
         return victim_main(argv[2], argv[3], argv[4]);
     if (argc == 5 && strcmp(argv[1], "peer") == 0)
         return nng_peer(argv[2], argv[3], argv[4]);
-    if (argc == 4 && strcmp(argv[1], "worker") == 0)
-        return storm_worker(argv[2], argv[3]);
+    if (argc == 5 && strcmp(argv[1], "worker") == 0)
+        return storm_worker(argv[2], argv[3], argv[4]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     setenv("CUE_PREFIX", "cuetest", 0);
-    if (argc == 3 && strcmp(argv[1], "storm") == 0)
-        return storm(atof(argv[2]));
+    if ((argc == 3 || argc == 4) && strcmp(argv[1], "storm") == 0)
+        return storm(atof(argv[2]), argv[3]);
 #ifndef __x86_64__
     printf("skipped: crash points are only known how to find on x86-64\n0 passed, 0 failed, 1 skipped\n");
     return 0;

@@ -79,7 +79,7 @@ void leave_dead(struct stage *stage, const char *op_name);
 int nng_peer(const char *role, const char *name, const char *own);
 
 /* storm.c */
-int storm(double seconds);
-int storm_worker(const char *pool, const char *seed);
+int storm(double seconds, const char *file);
+int storm_worker(const char *pool, const char *seed, const char *file);
 
 #endif

@@ -1,9 +1,10 @@
 /* A storm: processes that do everything at once in one pool, and are killed or stopped at random moments.
  *
- *   crash storm SECONDS
- *   crash worker POOL SEED      (itself)
+ *   crash storm SECONDS [FILE]  in /dev/shm, or in that file
+ *   crash worker POOL SEED FILE (itself; FILE may be empty)
  *
- * Each worker allocates, frees, publishes, finds, frees what others published, sends and receives, trims, leaves and comes back;
+ * Each worker allocates, also waiting for room, frees, publishes under a key or a name, finds, also waiting for it, frees what others
+ * published, sends and receives, trims, forks a child that works on with what it inherited, leaves and comes back, some with a quota;
  * it knows what its blocks hold and looks. Every few milliseconds one is killed, or stopped for a while. Now and then all are
  * killed: then the pool is reaped and checked, what was published is freed, and nothing may be left.
  *
@@ -22,11 +23,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORKERS = 5, HELD = 24, KEYS = 40, TYPE = 9, SIZE = 16 << 20, SENDERS = 4096, ROUND = 150 };
+enum { WORKERS = 5, HELD = 24, KEYS = 40, NAMES = 10, TYPE = 9, SIZE = 16 << 20, QUOTA = 5 << 20, SENDERS = 4096, ROUND = 150 };
 #define PATTERN UINT64_C(0x5ca1ab1e0ddba11)
 
 struct shared { /* counts of all workers, in a block of the pool's parent: none of the invariants depends on it */
-    _Atomic uint64_t messages, operations;
+    _Atomic uint64_t messages, operations, waits, children;
 };
 
 struct worker {
@@ -36,7 +37,7 @@ struct worker {
     uint64_t seed, me, sent;
     uint32_t last[SENDERS]; /* per sender: the last number that came */
     struct shared *counts;
-    const char *name;
+    const char *name, *file;
 };
 
 static uint64_t dice(struct worker *w, uint64_t sides)
@@ -111,32 +112,96 @@ static void do_held(struct worker *w)
     }
 }
 
+/* In the line of those who wait, now and then for much. */
+static void do_wait(struct worker *w)
+{
+    cue_block b;
+    size_t size = dice(w, 3) ? some_size(w) : SIZE / 4;
+    if (allowed(cue_block_alloc(w->pool, size, &(cue_block_opts){ .wait = CUE_NS(100000 + dice(w, 3000000)) }, &b), "alloc with a wait") == 0)
+        cue_block_release(&b);
+    atomic_fetch_add(&w->counts->waits, 1);
+}
+
+struct name {
+    char text[16];
+};
+static struct name name_of(uint64_t number)
+{
+    struct name name;
+    snprintf(name.text, sizeof name.text, "named-%u", (unsigned)number);
+    return name;
+}
+
+/* What a key is for a look-up, what stands in its block, and how it is asked for. */
+struct some_key {
+    struct name name;
+    cue_key key;
+    uint64_t with;
+    cue_block_opts opts;
+};
+static void key_some(struct worker *w, struct some_key *out)
+{
+    uint64_t id = 1 + dice(w, KEYS + NAMES);
+    out->with = id;
+    out->name = name_of(id);
+    out->key = id > KEYS ? (cue_key){ .name = out->name.text } : (cue_key){ .type = TYPE, .id = id };
+    out->opts = (cue_block_opts){ .type = TYPE, .id = out->key.id, .name = out->key.name, .flags = dice(w, 2) ? CUE_REPLACE : 0 };
+}
+
 static void do_publish(struct worker *w)
 {
     cue_block b;
-    uint64_t id = 1 + dice(w, KEYS);
-    unsigned replace = dice(w, 2) ? CUE_REPLACE : 0;
-    if (allowed(cue_block_alloc(w->pool, some_size(w), &(cue_block_opts){ .type = TYPE, .id = id, .flags = replace }, &b),
-                "alloc with a key"))
+    struct some_key key;
+    key_some(w, &key);
+    if (allowed(cue_block_alloc(w->pool, some_size(w), &key.opts, &b), "alloc with a key"))
         return;
-    sign(&b, id);
-    int status = allowed(cue_block_publish(&b, replace || dice(w, 3) ? 0 : CUE_MINE), "publish");
+    sign(&b, key.with);
+    int status = allowed(cue_block_publish(&b, key.opts.flags || dice(w, 3) ? 0 : CUE_MINE), "publish");
     if (status || dice(w, 8)) /* now and then it stays with us until we are killed */
         cue_block_release(&b);
 }
 
-static void do_find(struct worker *w)
+static void do_find(struct worker *w, cue_time wait)
 {
     cue_block b;
-    uint64_t id = 1 + dice(w, KEYS);
-    if (allowed(cue_block_find(w->pool, (cue_key){ .type = TYPE, .id = id }, CUE_NOW, &b), "find"))
+    struct some_key key;
+    key_some(w, &key);
+    if (allowed(cue_block_find(w->pool, key.key, wait, &b), "find"))
         return;
-    if (!is_signed(&b, id))
+    if (!is_signed(&b, key.with))
         broken("a block that was found under its key holds other bytes");
     if (dice(w, 2) == 0 && allowed(cue_block_free(&b), "free") == 0)
         return;
     if (b.data)
         cue_block_release(&b);
+}
+
+/* The child is a party of its own from its first call on; what it inherited it sees as long as it is there. It dies with us. */
+static void do_fork(struct worker *w)
+{
+    cue_block b, *inherited = &w->held[dice(w, HELD)];
+    cue_block_info info;
+    int status;
+    pid_t parent = getpid(), child = fork();
+    if (child < 0)
+        return;
+    if (child > 0) {
+        waitpid(child, &status, 0);
+        if (!WIFEXITED(status) || WEXITSTATUS(status))
+            broken("a forked child found something wrong");
+        atomic_fetch_add(&w->counts->children, 1);
+        return;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(0);
+    if (inherited->data && allowed(cue_block_stat(inherited, &info), "stat of what was inherited") == 0 &&
+        !is_signed(inherited, (uint64_t)(uintptr_t)inherited))
+        broken("an inherited block holds other bytes");
+    if (allowed(cue_block_alloc(w->pool, some_size(w), NULL, &b), "alloc in a forked child") == 0)
+        cue_block_release(&b);
+    do_find(w, CUE_NOW);
+    _exit(0);
 }
 
 static void do_send(struct worker *w)
@@ -185,12 +250,19 @@ static void do_receive(struct worker *w)
     }
 }
 
+static cue_pool_opts opts_of(const char *file)
+{
+    return (cue_pool_opts){ .size = SIZE, .flags = file ? 0 : CUE_PERSIST, .file = file };
+}
+
 static void go_in(struct worker *w)
 {
     char url[96];
     int status;
+    cue_pool_opts opts = opts_of(w->file);
+    opts.quota = w->me % 3 ? 0 : QUOTA;
     do /* all slots may be the dead's for a moment */
-        status = allowed(cue_pool_open(w->name, &(cue_pool_opts){ .size = SIZE, .flags = CUE_PERSIST }, &w->pool), "open");
+        status = allowed(cue_pool_open(w->name, &opts, &w->pool), "open");
     while (status);
     snprintf(url, sizeof url, "shm://%s/storm?depth=64", w->name);
     do
@@ -211,24 +283,31 @@ static void go_out(struct worker *w)
     cue_pool_close(w->pool);
 }
 
-int storm_worker(const char *pool, const char *seed)
+int storm_worker(const char *pool, const char *seed, const char *file)
 {
     static struct worker w;
     cue_block counts;
     w.name = pool;
+    w.file = *file ? file : NULL;
     w.me = strtoull(seed, NULL, 10);
     w.seed = w.me * 0x9e3779b97f4a7c15 + 1;
     go_in(&w);
     CUE_MUST(cue_block_find(w.pool, (cue_key){ .name = "counts" }, CUE_SEC(1), &counts));
     w.counts = counts.data; /* looked at as long as we live; a view that outlives every close */
     for (;;) {
-        uint64_t what = dice(&w, 100);
-        if (what < 50)
+        uint64_t what = dice(&w, 100), seldom = dice(&w, 400);
+        if (seldom == 0)
+            do_wait(&w);
+        else if (seldom == 1)
+            do_find(&w, CUE_NS(1000 + dice(&w, 2000000)));
+        else if (seldom == 2 && dice(&w, 4) == 0)
+            do_fork(&w);
+        else if (what < 50)
             do_held(&w);
         else if (what < 62)
             do_publish(&w);
         else if (what < 75)
-            do_find(&w);
+            do_find(&w, CUE_NOW);
         else if (what < 88)
             do_send(&w);
         else if (what < 99)
@@ -248,7 +327,7 @@ int storm_worker(const char *pool, const char *seed)
 static pid_t workers[WORKERS];
 static uint64_t started;
 
-static void start_worker(unsigned i, const char *pool)
+static void start_worker(unsigned i, const char *pool, const char *file)
 {
     char seed[24];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)++started);
@@ -256,7 +335,7 @@ static void start_worker(unsigned i, const char *pool)
     workers[i] = fork();
     if (workers[i] == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        execl("/proc/self/exe", "crash", "worker", pool, seed, (char *)NULL);
+        execl("/proc/self/exe", "crash", "worker", pool, seed, file ? file : "", (char *)NULL);
         _exit(127);
     }
 }
@@ -271,6 +350,13 @@ static bool kill_worker(unsigned i)
         return true;
     printf("    storm: a worker ended by itself: status %#x\n", status);
     return false;
+}
+
+/* The children of the killed are ours now; they end with their parents, but not in the same instant. */
+static void bury_children(void)
+{
+    while (waitpid(-1, NULL, 0) > 0)
+        ;
 }
 
 static unsigned storm_faults;
@@ -289,6 +375,7 @@ static void take_stock(cue_pool *pool)
     cue_channel *ch;
     cue_msg m;
     char url[96];
+    bury_children();
     pool_reap(pool);
     cue_pool_check(pool, false, storm_fault, NULL);
     snprintf(url, sizeof url, "shm://%s/storm?depth=64", pool->name);
@@ -299,13 +386,16 @@ static void take_stock(cue_pool *pool)
         cue_msg_release(&m);
     if (!status)
         cue_channel_close(ch);
-    for (uint64_t id = 1; id <= KEYS; id++)
-        if (cue_block_find(pool, (cue_key){ .type = TYPE, .id = id }, CUE_NOW, &b) == 0) {
+    for (uint64_t id = 1; id <= KEYS + NAMES; id++) {
+        struct name name = name_of(id);
+        cue_key key = id > KEYS ? (cue_key){ .name = name.text } : (cue_key){ .type = TYPE, .id = id };
+        if (cue_block_find(pool, key, CUE_NOW, &b) == 0) {
             if (!is_signed(&b, id))
                 storm_fault(NULL, "a published block holds other bytes");
             if (cue_block_free(&b))
                 storm_fault(NULL, "a published block cannot be freed");
         }
+    }
     for (uint64_t cursor = 0; cue_block_next(pool, 0, &cursor, &info) > 0;)
         if (strcmp(info.name, "counts") != 0) {
             char text[160];
@@ -343,11 +433,12 @@ static void progress_tell(struct progress *progress, unsigned kills)
 static bool goes_on(struct cue_pool *pool, struct shared *shared, int64_t end)
 {
     int64_t now = clock_ns();
-    bool enough = atomic_load(&shared->messages) && atomic_load(&shared->operations) && atomic_load(&pool->header->reaped);
+    bool enough = atomic_load(&shared->messages) && atomic_load(&shared->operations) && atomic_load(&shared->waits) &&
+                  atomic_load(&shared->children) && atomic_load(&pool->header->reaped);
     return now < end || (!enough && now < end + CUE_SEC(60).ns);
 }
 
-int storm(double seconds)
+int storm(double seconds, const char *file)
 {
     char name[48];
     cue_pool *pool;
@@ -356,13 +447,15 @@ int storm(double seconds)
     unsigned kills = 0, stops = 0, rounds = 0;
     bool good = true;
     snprintf(name, sizeof name, "storm-%d", (int)getpid());
-    CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = SIZE, .flags = CUE_PERSIST }, &pool));
+    cue_pool_opts opts = opts_of(file);
+    CUE_MUST(cue_pool_open(name, &opts, &pool));
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     CUE_MUST(cue_block_alloc(pool, sizeof(struct shared), &(cue_block_opts){ .name = "counts", .flags = CUE_KEEP | CUE_ZERO }, &counts));
     struct shared *shared = counts.data;
     struct progress progress = { clock_ns(), clock_ns(), 0 };
     int64_t end = progress.begin + (int64_t)(seconds * 1e9);
     for (unsigned i = 0; i < WORKERS; i++)
-        start_worker(i, name);
+        start_worker(i, name, file);
     while (good && goes_on(pool, shared, end)) {
         unsigned i = (unsigned)dice(&w, WORKERS);
         usleep((useconds_t)(500 + dice(&w, 8000)));
@@ -386,9 +479,9 @@ int storm(double seconds)
             rounds++;
             good = good && storm_faults == 0;
             for (unsigned k = 0; k < WORKERS && good; k++)
-                start_worker(k, name);
+                start_worker(k, name, file);
         } else {
-            start_worker(i, name);
+            start_worker(i, name, file);
         }
     }
     if (good) {
@@ -398,12 +491,13 @@ int storm(double seconds)
         rounds++;
     }
     uint64_t messages = atomic_load(&shared->messages), operations = atomic_load(&shared->operations);
+    uint64_t waits = atomic_load(&shared->waits), children = atomic_load(&shared->children);
     uint64_t reaped = atomic_load(&pool->header->reaped);
-    good = good && storm_faults == 0 && kills && stops && messages && reaped && operations;
-    printf("%s storm of %.0f s: %u kills (%.0f an hour), %u stops, %llu messages, %llu other operations, %llu parties reaped, %u times "
-           "taken stock\n",
-           good ? "ok  " : "FAIL", seconds, kills, kills * 3600.0 / seconds, stops, (unsigned long long)messages,
-           (unsigned long long)operations, (unsigned long long)reaped, rounds);
+    good = good && storm_faults == 0 && kills && stops && messages && reaped && operations && waits && children;
+    printf("%s storm of %.0f s%s: %u kills (%.0f an hour), %u stops, %llu messages, %llu other operations, %llu waits, %llu forked "
+           "children, %llu parties reaped, %u times taken stock\n",
+           good ? "ok  " : "FAIL", seconds, file ? " in a file" : "", kills, kills * 3600.0 / seconds, stops, (unsigned long long)messages,
+           (unsigned long long)operations, (unsigned long long)waits, (unsigned long long)children, (unsigned long long)reaped, rounds);
     cue_pool_destroy(pool);
     return good ? 0 : 1;
 }
