@@ -1,11 +1,17 @@
-"""What the documents of the four libraries name is here, with the arguments that they name.
+"""What the documents of the four libraries name is here, with the arguments that they name; and our pages for their users run.
 
-Their examples run in `test_mpmetrics.py` (mpmetrics, cdxcore's two processes); Dragon's document and gridr's have none but the form
-of a name, which is in `test_npshm.py`.
+Their own examples run in `test_mpmetrics.py` (mpmetrics, cdxcore's two processes); Dragon's document and gridr's have none but the
+form of a name, which is in `test_npshm.py`.
 """
 
 import importlib
 import inspect
+import os
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +92,59 @@ def test_what_is_documented_is_here(module, row):
     if inspect.isclass(owner) and not inspect.isclass(thing) and not bound:
         positional.insert(0, object())  # self
     signature.bind(*positional, **named)
+
+
+# ---- the pages of docs/ for who comes from there: their code runs as it stands ----
+
+PAGES = {  # what such a program has before, and what must hold after
+    "cdxcore": (
+        """
+        import numpy as np
+        from cuelight import npio
+        npio.to_file("history.bin", np.arange(6.0))
+        """,
+        """
+        assert a.shape == b.shape == (1000, 20) and c.tolist() == [0, 1, 2, 3, 4, 5] and not attached
+        a[0, 0] = 5
+        assert b[0, 0] == 5  # also after delete_shared_array
+        delete_shared_array("history")
+        """,
+    ),
+    "dragon": (
+        """
+        sent = []
+        send, receive = sent.append, sent.pop
+        """,
+        """
+        assert view == b"Hello"
+        assert pool.get_allocations().num_allocs == 0
+        pool.destroy()
+        """,
+    ),
+    "gridr": ("", "assert row == (2.0, 1.0)"),
+    "mpmetrics": (
+        "",
+        """
+        assert hits.get() == 1 and names == {"last": "somebody"} and lock.acquire(False)
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_for_users_of_another_library_shows(page, tmp_path):
+    text = (Path(__file__).resolve().parents[2] / f"docs/migrate-{page}.md").read_text()
+    before, after = (inspect.cleandoc(part) for part in PAGES[page])
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    assert code.count("import") >= 1
+    code = re.sub(r"^(sma.array\[.*\])( +#)", r"row = \1\2", code, flags=re.M)
+    code = re.sub(r"^(mem.get_memview.*tobytes\(\))", r"view = \1", code, flags=re.M)
+    own = f"cuelight-page-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    code = "\n".join([before, code, after]).replace('"prices"', f'"{own}-prices"').replace('"history"', f'"{own}-history"')
+    (tmp_path / "page.py").write_text(code.replace('"frames"', f'"{own[-20:]}"'))
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "page.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    left = [path.unlink() or path.name for path in Path("/dev/shm").glob(f"{own}*")]
+    assert (ran.returncode, ran.stderr, left) == (0, "", [])

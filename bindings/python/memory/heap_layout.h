@@ -39,9 +39,9 @@ enum { HEAP_FIRST = 64 };
  * two words; `intent` says so, and who finds it set does it again.
  *
  * When a space is full its live items are copied to another, twice as large as they need; the two take turns, since a heap takes
- * nothing back. Where the other is too small its room is lost, so a fresh one is at least half as large again. A fresh one is noted
- * as `other` of the old space before it is used, so that it is not lost with its maker: only the very first space of a container may
- * be. */
+ * nothing back. Where the other is too small its room is lost, so a fresh one is at least twice as large as that. A fresh one is
+ * noted as `other` of the old space before it is used, so that it is not lost with its maker: only the very first space of a container
+ * may be. */
 struct space_header {
     uint64_t magic; /* SPACE_DICT or SPACE_LIST */
     uint64_t size;  /* of the space, bytes */

@@ -277,7 +277,7 @@ cdef class Store:
             slots = 16
             while slots < 2 * entries:
                 slots *= 2
-        size = self.fixed(entries, slots) + 2 * (records + bytes_) + 128
+        size = self.fixed(entries, slots) + records + bytes_ + max(records, bytes_) + 128
         size = align_to(size, 8)
         start = self.another(old, &size)
 
@@ -316,8 +316,8 @@ cdef class Store:
     cdef uint64_t another(self, Store old, uint64_t *size) except 0:
         """A space of at least `size` bytes: the one before this, or fresh memory.
 
-        What is fresh is half as large again as the one whose turn it was, which nobody will use any more: so all that a container
-        ever took is a few times what it needs, however slowly it grew.
+        What is fresh is twice as large as the one whose turn it was, which nobody will use any more: so all that a container ever
+        took is a few times what it needs, however slowly it grew.
         """
         cdef uint64_t start
         if old.at != NULL and old.head().other != 0 and old.head().other_size >= size[0]:
@@ -328,7 +328,7 @@ cdef class Store:
             size[0] = old.head().other_size
             return start
         if old.at != NULL and old.head().other_size < MOST:
-            size[0] = max(size[0], align_to(old.head().other_size + old.head().other_size // 2, 8))
+            size[0] = max(size[0], align_to(2 * old.head().other_size, 8))
         start = self.heap.take(size, 64)
         if old.at != NULL: # whoever is killed before the commit leaves it to the next
             store(&old.head().other, start)
