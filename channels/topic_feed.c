@@ -199,7 +199,7 @@ void feed_wake(const struct feed *ring)
 
 bool feed_evict(const struct feed *ring)
 {
-    for (int tries = 0; tries < 1000; tries++) {
+    for (int tries = 0; tries < 100; tries++) { /* more only where there is damage, or a crowd */
         uint64_t at = head_find(ring);
         _Atomic uint64_t *slot = feed_slot(ring, at);
         uint64_t seen = atomic_load_explicit(slot, acquire);
@@ -306,11 +306,12 @@ void feed_freeze(const struct feed *ring)
 {
     for (uint64_t i = 0; i < ring->size; i++) {
         _Atomic uint64_t *slot = &ring->shared->slot[i];
-        for (;;) {
+        for (unsigned tries = 0;; tries++) {
             uint64_t seen = atomic_load_explicit(slot, acquire), to = feed_slot_word(seen >> 32, FEED_SLOT_FROZEN);
             if ((uint32_t)seen == FEED_SLOT_FROZEN)
                 break;
-            if ((uint32_t)seen == FEED_SLOT_EMPTY ? cas(slot, &seen, to) : slot_clear(ring, slot, seen, to))
+            bool nothing = (uint32_t)seen == FEED_SLOT_EMPTY || tries > 1000; /* damage: a record that cannot be held */
+            if (nothing ? cas(slot, &seen, to) : slot_clear(ring, slot, seen, to))
                 break;
         }
     }

@@ -140,18 +140,30 @@ struct posting {
     uint64_t grants[2], linked[2];
 };
 
+/* With drop-old, into a full ring: in vain a few times in a row only if others are quicker, or there is damage. */
+static __attribute__((noinline)) enum feed_link put_for_oldest(struct topic_channel *ch, const struct posting *post, struct outlet *outlet)
+{
+    enum feed_link link = FEED_FULL;
+    for (unsigned tries = 0, in_vain = 0; link == FEED_FULL && tries < 1000 && in_vain < 10; tries++) {
+        if (feed_evict(&outlet->ring)) {
+            atomic_fetch_add_explicit(&outlet->ring.shared->evicted, 1, relaxed); /* counts for people */
+            atomic_fetch_add_explicit(&ch->topic->dropped, 1, relaxed);
+            in_vain = 0;
+        } else {
+            in_vain++;
+        }
+        link = feed_link(&outlet->ring, post->index, &outlet->head, &outlet->at);
+    }
+    return link;
+}
+
 /* Into one ring; false: that subscriber does not get it. */
 static inline bool put(struct topic_channel *ch, const struct posting *post, unsigned place)
 {
     struct outlet *outlet = &ch->outlets[place];
     enum feed_link link = feed_link(&outlet->ring, post->index, &outlet->head, &outlet->at);
-    for (int tries = 0; __builtin_expect(link == FEED_FULL && outlet->ring.full == CUE_DROP_OLD, 0) && tries < 1000; tries++) {
-        if (feed_evict(&outlet->ring)) {
-            atomic_fetch_add_explicit(&outlet->ring.shared->evicted, 1, relaxed); /* counts for people */
-            atomic_fetch_add_explicit(&ch->topic->dropped, 1, relaxed);
-        }
-        link = feed_link(&outlet->ring, post->index, &outlet->head, &outlet->at);
-    }
+    if (__builtin_expect(link == FEED_FULL && outlet->ring.full == CUE_DROP_OLD, 0))
+        link = put_for_oldest(ch, post, outlet);
     if (__builtin_expect(link == FEED_FULL, 0)) {
         atomic_fetch_add_explicit(&outlet->ring.shared->missed, 1, relaxed);
         atomic_fetch_add_explicit(&ch->topic->dropped, 1, relaxed);

@@ -2,7 +2,7 @@
 #include "tests/harness.h"
 #include "tests/ints.h"
 
-#include "channels/topic.h"
+#include "channels/topic_channel.h"
 
 #include <pthread.h>
 
@@ -565,4 +565,24 @@ Test(topic, crowd_keeps_order)
         pthread_join(in[i], &wrong);
         cr_expect(eq(ptr, wrong, NULL));
     }
+}
+
+/* ---- damage ---- */
+
+/* A publisher would look for the oldest for as good as ever. */
+Test(topic, a_damaged_hint_costs_a_message_and_no_more)
+{
+    cue_channel *out = open_topic("", CUE_SEND), *in = open_topic("&depth=4&full=drop-old", CUE_RECV);
+    struct feed *ring = &topic_channel_of(in)->ring;
+    for (int value = 1; value <= 4; value++)
+        CUE_MUST(send_int(out, value));
+    uint64_t head = atomic_exchange(&ring->shared->head, UINT64_C(0x80000001) << ring->shift);
+    cr_expect(eq(int, send_int(out, 5), 0));
+    cr_expect(eq(u64, gaps(in), 1));
+    atomic_store(&ring->shared->head, head);
+    for (int value = 1; value <= 4; value++)
+        cr_expect(eq(int, recv_int(in), value));
+    cr_expect(eq(int, recv_int(in), NOTHING));
+    cue_channel_close(out);
+    cue_channel_close(in);
 }
