@@ -26,9 +26,9 @@ const struct command commands[] = {
       "Exit: 0; 1 if there is no pool, or one is damaged or of another version; with POOL 3, 4 or 6 if it cannot be read.\n",
       0, 0, 1, run_ls },
     { "blocks", "blocks POOL [--type T] [--by owner|type] [--leaks]", "the blocks of a pool",
-      "A line a block, with the process that owns it and when that started. --type T: only those of this type. --by owner, --by type: sums "
-      "instead. --leaks: only blocks that nobody\n"
-      "living will give back: owned by a dead party, or freed and looked at only by the dead.\n"
+      "A line a block, with the process that owns it and when that started. --type T: only those of this type. --by owner, --by type:\n"
+      "sums instead. --leaks: only blocks that nobody living will give back: owned by a dead party, or freed and looked at only by the\n"
+      "dead.\n"
       "Exit: 0; 1 if no block matched; with --leaks: 1 if there is a leak.\n",
       OPT_TYPE | OPT_BY | OPT_LEAKS, 1, 1, run_blocks },
     { "cat", "cat POOL ID | cat POOL {--type T --id N | --name NAME} [--timeout TIME]", "writes a block's bytes to the standard output",
@@ -87,8 +87,8 @@ static int help(const struct command *command)
            "  --help     this, or what a command does: cuelight COMMAND --help\n"
            "  --version  which version this is\n\n"
            "Exit codes: 0 fine, 1 something wrong found or nothing matched, 2 usage, 3 no such pool, block or name, 4 not allowed,\n"
-           "5 time-out, 6 corrupt or of another version, 70 a bug of ours, or no output possible. Pools lie in /dev/shm under the prefix "
-           "$CUE_PREFIX (\"cuelight\" without it).\n"
+           "5 time-out, 6 corrupt or of another version, 70 a bug of ours, or no output possible.\n"
+           "Pools lie in /dev/shm under the prefix $CUE_PREFIX (\"cuelight\" without it).\n"
            "Only `rm` and `doctor --fix` change anything.\n");
     return EXIT_FINE;
 }
