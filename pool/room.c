@@ -118,7 +118,8 @@ static bool acts_before(struct cue_pool *pool, uint64_t than, bool *any)
         if (!ticket || party_state(atomic_load_explicit(&party->word, acquire)) != PARTY_LIVE)
             continue;
         *any = true;
-        if (ticket < than && now < seen + STALE_NS && !party_dead(pool, slot, UINT32_MAX))
+        bool acts = now < seen + STALE_NS && seen < now + STALE_NS; /* else it is stopped, or of another time namespace */
+        if (ticket < than && acts && !party_dead(pool, slot, UINT32_MAX))
             return true;
     }
     return false;

@@ -251,6 +251,45 @@ Test(parties, a_stopped_one_blocks_nobody)
     free_kept();
 }
 
+/* For an hour, by the clock of who looks; it does not take that long. */
+Test(parties, one_that_is_stopped_for_long_lives_and_keeps_what_it_has)
+{
+    cue_block most, rest;
+    struct cast worker = cast_start("pool_worker", name, "2"), waiter = { 0 };
+    cr_assert(eq(int, cast_hear(&worker, 5000), 'r'));
+    for (int round = 0; round < 6; round++) {
+        poll(NULL, 0, 3); /* where it is stopped is the random part */
+        cr_assert(cast_stop(&worker));
+        if (round == 3) { /* from now on one is stopped, too, who waits, first in the line */
+            CUE_MUST(cue_block_alloc(pool, 30 * MIB, NULL, &most));
+            waiter = cast_start("pool_waiter", name, "50000000");
+            cr_assert(eq(int, cast_hear(&waiter, 5000), 'r'));
+            wait_for_waiters(1);
+            cr_assert(cast_stop(&waiter));
+        }
+        struct cast later = cast_start("pool_later", name, round < 3 ? "3" : "4");
+        int said = cast_hear(&later, 20000);
+        cr_assert(eq(int, cast_wait(&later, 5000), 0));
+        cr_assert(cast_continue(&worker));
+        if (said == 'n') {
+            cast_kill(&worker);
+            pool_reap(pool);
+            free_kept();
+            cr_skip_test("may not make a time namespace");
+        }
+        cr_assert(eq(int, said, 'r'));
+    }
+    cr_assert(eq(int, cast_kill(&worker), CAST_SIGNALLED + SIGKILL), "all that it had was whole when it went on");
+    cue_block_release(&most);
+    pool_reap(pool);
+    free_kept();
+    cr_assert(cast_continue(&waiter));
+    cr_assert(eq(int, cast_hear(&waiter, 5000), 'g'), "it had kept its place");
+    CUE_MUST(cue_block_alloc(pool, MIB, &(cue_block_opts){ .wait = CUE_SEC(1) }, &rest));
+    cue_block_release(&rest);
+    cast_kill(&waiter);
+}
+
 Test(parties, a_forked_child_is_a_party_of_its_own)
 {
     struct cast forker = cast_start("pool_forker", name);

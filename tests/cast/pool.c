@@ -3,6 +3,7 @@
 
 #include <cuelight/pool.h>
 
+#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
 
 int role_pool_owner(int argc, char **argv)
 {
@@ -226,6 +231,47 @@ int role_pool_in_namespace(int argc, char **argv)
         role_say('r');
         role_hear();
         _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 3;
+}
+
+static int look_and_work(const char *name, uint64_t parties)
+{
+    cue_pool *pool;
+    cue_pool_info info;
+    cue_block b;
+    if (cue_pool_open(name, &(cue_pool_opts){ .flags = CUE_ATTACH }, &pool))
+        return 11;
+    for (int i = 0; i < 20; i++) {
+        if (cue_pool_check(pool, true, NULL, NULL) < 0) /* for its repairs: one is stopped in the middle of something */
+            return 12;
+        if (cue_block_alloc(pool, (size_t)i * 5000, &(cue_block_opts){ .wait = CUE_SEC(20) }, &b) || cue_block_release(&b))
+            return 13;
+    }
+    if (cue_pool_stat(pool, &info) || info.parties != parties || info.reaped)
+        return 14;
+    cue_pool_close(pool);
+    role_say('r');
+    return 0;
+}
+
+int role_pool_later(int argc, char **argv)
+{
+    static const char offset[] = "monotonic 3600 0";
+    if (argc != 3)
+        return 1;
+    int fd = unshare(CLONE_NEWTIME) == 0 ? open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC) : -1;
+    if (fd < 0 || write(fd, offset, sizeof offset - 1) < 0) {
+        role_say('n');
+        return 0;
+    }
+    close(fd);
+    pid_t child = fork(); /* the first one in there */
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        _exit(look_and_work(argv[1], strtoull(argv[2], NULL, 10)));
     }
     int status;
     waitpid(child, &status, 0);

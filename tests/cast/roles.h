@@ -19,6 +19,7 @@
     X(pool_execer, "POOL: owns blocks and becomes another program, which says r and waits")                                                \
     X(say_and_wait, "says r, waits")                                                                                                       \
     X(pool_in_namespace, "POOL: owns blocks in a pid namespace of its own, says r; waits; n: it may not make one")                         \
+    X(pool_later, "POOL PARTIES: an hour later (a time namespace): looks for the dead among so many, works, says r; n: it may not")        \
     X(pool_by_fd, "gets a pool's descriptor over the socket, finds (1, 1) in it, frees it")                                                \
     X(pool_forker, "POOL: forks; the child uses inherited handles")                                                                        \
     X(budget_worker, "POOL SEED: allocates and frees under the budget `b` until it is killed")                                             \
