@@ -77,7 +77,7 @@ fuzz:
 	FUZZ_SECONDS=$$((60 * $(MINUTES))) tests/fuzz/run
 
 valgrind: build
-	tests/valgrind/run
+	tests/valgrind/run --all
 
 install: build
 	cmake --install build/release --prefix $(PREFIX)

@@ -301,7 +301,7 @@ static inline bool test_small_shm(size_t bytes)
     snprintf(options, sizeof options, "size=%zu,mode=1777", bytes);
     if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         return false;
-    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("tmpfs", "/dev/shm", "tmpfs", 0, options) == 0;
+    return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 && mount("tmpfs", "/dev/shm", "tmpfs", 0, options) == 0;
 }
 
 /* Tests that are run by hand share no names with programs that are at work. */
