@@ -3,12 +3,15 @@
 import faulthandler
 import gc
 import itertools
+import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 os.environ.setdefault("CUE_PREFIX", f"t-python-{os.getpid()}")  # before the library reads it
@@ -17,6 +20,7 @@ import pytest
 from hypothesis import settings
 
 import cuelight as cue
+from cuelight.managed_memory import DragonPoolError, MemoryPool
 
 SHM = Path("/dev/shm")
 ROUNDS = int(os.environ.get("CUE_LEAK_ROUNDS", "2000"))  # of whoever looks for leaks; 100000 in the long run
@@ -35,6 +39,47 @@ _numbers = itertools.count()
 def objects() -> list[str]:
     """The shared objects of this run."""
     return sorted(p.name for p in SHM.glob(os.environ["CUE_PREFIX"] + ".*"))
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    gc.collect()  # other tests' leavings
+    return len(os.listdir("/proc/self/fd"))
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def run_processes(method, target, *arguments):
+    """A process of multiprocessing for each tuple of arguments; all of them end well."""
+    context = multiprocessing.get_context(method)
+    processes = [context.Process(target=target, args=own) for own in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def run_in_small_shm(code: str, *args: object) -> list[str]:
+    """Runs a piece of code where /dev/shm is its own and has 4 MiB; the lines that it prints."""
+    mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=4m none /dev/shm && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small /dev/shm here")
+    command = [*mount, sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, args)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout.splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +124,16 @@ def pool(name):
         if not pool.closed:
             assert pool.check(repair=True) == []
             pool.destroy()
+
+
+@pytest.fixture
+def managed(name):
+    pool = MemoryPool(32768, name, 17)
+    yield pool
+    try:
+        pool.destroy()
+    except DragonPoolError:  # the test did
+        pass
 
 
 class Child:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROUNDS
+from conftest import ROUNDS, descriptors
 from cuelight import heap as module
 from cuelight.heap import CACHELINESIZE, PAGESIZE, Heap
 from cuelight.primitives import AtomicInt64, Lock
@@ -25,11 +25,6 @@ from cuelight.types import Box, Double, Size_t, Struct
 from cuelight.util import align
 
 METHODS = ["fork", "spawn", "forkserver"]
-
-
-def descriptors():
-    gc.collect()  # other tests' leavings
-    return len(os.listdir("/proc/self/fd"))
 
 
 def memfds(pid="self"):

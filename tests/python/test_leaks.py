@@ -1,7 +1,6 @@
 """Many rounds leave nothing: no block, no descriptor, no mapping, no object, no memory."""
 
 import gc
-import os
 import resource
 import sys
 
@@ -9,11 +8,7 @@ import numpy as np
 import pytest
 
 import cuelight as cue
-from conftest import ROUNDS, objects
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+from conftest import ROUNDS, descriptors, objects
 
 
 def mappings() -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import generic_classes as g
-from conftest import ROUNDS
+from conftest import ROUNDS, resident
 from cuelight import npio, npshm, primitives, shmutils
 from cuelight.atomic import LockingDouble, LockingInt64, LockingUInt64
 from cuelight.heap import Heap
@@ -224,11 +224,6 @@ def taken() -> tuple:
         mapped = sum("/dev/shm" in line or "memfd" in line or "(deleted)" in line for line in maps)
     ours = sorted(name for name in os.listdir("/dev/shm") if NAME in name or "-leak-" in name)
     return len(os.listdir("/proc/self/fd")), mapped, ours
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.seconds(max(60, ROUNDS // 20))

@@ -33,16 +33,6 @@ NONLOCAL = "DRAGON_MEMORY_OPERATION_ATTEMPT_ON_NONLOCAL_POOL"
 
 
 @pytest.fixture
-def managed(name):
-    pool = MemoryPool(32768, name, 17)
-    yield pool
-    try:
-        pool.destroy()
-    except DragonPoolError:
-        pass
-
-
-@pytest.fixture
 def remote_pool(managed):
     text = managed.serialize()
     return MemoryPool.attach(text[:8] + ELSEWHERE + text[16:])

@@ -4,38 +4,23 @@ import gc
 import itertools
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import numpy as np
 import pytest
 
-from conftest import ROUNDS, objects
+from conftest import ROUNDS, descriptors, objects, resident, run_in_small_shm, wait_for
 from cuelight.managed_memory import (
     AllocType,
     DragonMemoryError,
     DragonObjectDestroyed,
     DragonPoolAllocationNotAvailable,
-    DragonPoolError,
     MemoryAlloc,
     MemoryPool,
 )
-
-
-@pytest.fixture
-def managed(name):
-    pool = MemoryPool(32768, name, 17)
-    yield pool
-    try:
-        pool.destroy()
-    except DragonPoolError:
-        pass
-
 
 HEAD = """
 import os, signal, sys, time
@@ -52,13 +37,6 @@ def helper(child, managed):
         return child(HEAD + textwrap.dedent(code), managed.serialize().hex(), *args)
 
     return start
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
 
 
 def waiters(pool) -> int:
@@ -317,21 +295,8 @@ def test_a_full_shm_folder_is_an_exception_never_a_signal():
     except DragonPoolCreateFail as error:
         print(type(error).__name__)
     """
-    if not shutil.which("unshare"):
-        pytest.skip("no unshare here")
-    mount = "mount -t tmpfs -o size=4m none /dev/shm"
-    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a small /dev/shm here")
-    ran = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    assert ran.stdout.split() == ["DragonPoolAllocationNotAvailable", "True", "True", "TimeoutError", "DragonPoolCreateFail"]
+    said = " ".join(run_in_small_shm(code)).split()
+    assert said == ["DragonPoolAllocationNotAvailable", "True", "True", "TimeoutError", "DragonPoolCreateFail"]
 
 
 # ---- views keep their memory ----
@@ -442,15 +407,6 @@ def test_nothing_is_registered_with_the_resource_tracker(managed, helper):
 
 
 # ---- leaks ----
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def leak_alloc(pool, text, i):

@@ -6,15 +6,12 @@ import gzip
 import inspect
 import io
 import itertools
-import multiprocessing
 import os
 import pickle
 import re
-import shutil
+import signal
 import struct
-import subprocess
 import sys
-import textwrap
 import uuid
 import warnings
 from datetime import datetime
@@ -22,6 +19,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from conftest import run_in_small_shm, run_processes
 from cuelight import npio, npshm, shmutils
 
 
@@ -31,10 +29,6 @@ def name():
     yield chosen
     npshm.delete_shared_array(chosen)
     assert not [left for left in os.listdir("/dev/shm") if left.startswith(chosen)]
-
-
-def python(code, *args):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *args], capture_output=True, text=True, timeout=60)
 
 
 def set_one(name, i):
@@ -116,11 +110,10 @@ class TestArrays:
         with pytest.raises(ValueError, match="WRITEABLE"):
             array.flags.writeable = True
 
-    def test_it_stays_when_its_maker_and_its_viewers_end_and_nobody_says_a_word(self, name):
-        make = python("import sys; from cuelight import npshm; npshm.create_shared_array(sys.argv[1], (4,), 'i8', full=3)", name)
-        look = python("import sys; from cuelight import npshm; print(npshm.attach_shared_array(sys.argv[1]).sum())", name)
-        assert (make.returncode, make.stderr) == (0, "")
-        assert (look.stdout.strip(), look.stderr) == ("12", "")
+    def test_it_stays_when_its_maker_and_its_viewers_end_and_nobody_says_a_word(self, name, child):
+        child("import sys; from cuelight import npshm; npshm.create_shared_array(sys.argv[1], (4,), 'i8', full=3)", name).end()
+        look = child("import sys; from cuelight import npshm; print(npshm.attach_shared_array(sys.argv[1]).sum())", name)
+        assert look.end() == "12"
         assert npshm.attach_shared_array(name).sum() == 12
 
     def test_a_view_keeps_the_memory_and_collecting_closes(self, name):
@@ -192,8 +185,8 @@ class TestArrays:
             with pytest.raises(ValueError, match="tracker"):
                 call(*(name, (1,), "i8")[: 3 if call is npshm.create_shared_array else 1], track=True)
 
-    def test_unlink_at_the_end_of_the_process_but_not_of_its_children(self, name):
-        ran = python(
+    def test_unlink_at_the_end_of_the_process_but_not_of_its_children(self, name, child):
+        maker = child(
             """
             import os, sys
             from cuelight import npshm
@@ -205,7 +198,7 @@ class TestArrays:
             """,
             name,
         )
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "True\n", "")
+        assert maker.end() == "True"
         assert not os.path.exists(f"/dev/shm/{name}")
 
     def test_nothing_is_printed(self, name, capfd, tmp_path):
@@ -220,13 +213,7 @@ class TestArrays:
     @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
     def test_children_of_every_kind(self, name, method):
         array = npshm.create_shared_array(name, (3,), "i8")
-        context = multiprocessing.get_context(method)
-        children = [context.Process(target=set_one, args=(name, i)) for i in range(3)]
-        for one in children:
-            one.start()
-        for one in children:
-            one.join()
-        assert [one.exitcode for one in children] == [0] * 3
+        run_processes(method, set_one, *((name, i) for i in range(3)))
         assert array.tolist() == [1, 2, 3]
         assert os.path.exists(f"/dev/shm/{name}")
 
@@ -296,7 +283,7 @@ class TestFiles:
         assert Watched.there == [False] * 10
         assert os.path.exists(f"/dev/shm/{name}")
 
-    def test_who_is_killed_while_it_reads_leaves_nothing(self, name, file):
+    def test_who_is_killed_while_it_reads_leaves_nothing(self, name, file, child):
         code = f"""
         import io, os, sys
         from cuelight import npshm
@@ -304,9 +291,11 @@ class TestFiles:
             def readinto(self, data):
                 super().readinto(data[:10])
                 os.kill(os.getpid(), 9)
-        npshm.read_shared_array(Deadly(open({file!r}, "rb").read()), sys.argv[1])
+        with open({file!r}, "rb") as plain:
+            deadly = Deadly(plain.read())
+        npshm.read_shared_array(deadly, sys.argv[1])
         """
-        assert python(code, name).returncode == -9
+        child(code, name).end(-signal.SIGKILL)
         assert not os.path.exists(f"/dev/shm/{name}")
         assert npshm.read_shared_array(file, name, return_status=True)[1] is False
 
@@ -486,13 +475,7 @@ class TestSharedMemoryArray:
     def test_children_of_every_kind(self, name, method):
         one = sma((3,), "i8", name)
         one.create()  # also open it is an argument
-        context = multiprocessing.get_context(method)
-        children = [context.Process(target=set_part, args=(one, i)) for i in range(3)]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        assert [child.exitcode for child in children] == [0] * 3
+        run_processes(method, set_part, *((one, i) for i in range(3)))
         assert one.array.tolist() == [1, 2, 3]
 
     def test_collected_in_every_order(self, name):
@@ -539,10 +522,10 @@ class TestSharedMemoryArray:
         again.load()
         assert again.array.shape == (1000000,)
 
-    def test_another_process_keeps_out_of_it(self, name):
+    def test_another_process_keeps_out_of_it(self, name, child):
         one = sma((3,), "i8", name)
         one.create()
-        ran = python(
+        child(
             """
             import sys, warnings
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -550,8 +533,7 @@ class TestSharedMemoryArray:
             s = SharedMemoryArray((3,), "i8", sys.argv[1]); s.load(); s.array[:] = 4
             """,
             name,
-        )
-        assert (ran.returncode, ran.stderr) == (0, "")
+        ).end()
         assert one.array.tolist() == [4, 4, 4]
 
 
@@ -626,49 +608,29 @@ def test_a_full_shm_folder_is_an_exception_never_a_signal(tmp_path):
     """In a small /dev/shm of its own, where there is room for one array and not for the second."""
     npio.to_file(str(tmp_path / "a"), np.ones(3 << 17))
     code = """
-    import errno, os, sys, warnings
+    import errno, io, os, sys, warnings
     import numpy as np
     warnings.simplefilter("ignore")
     from cuelight import npshm, shmutils
     kept = npshm.create_shared_array("first", (1 << 17,), "f8", full=1)
+    with open(sys.argv[1], "rb") as file:
+        content = file.read()
+    opened = open(sys.argv[1], "rb")
     for call in (
         lambda: npshm.create_shared_array("second", (3 << 17,), "f8"),
         lambda: npshm.create_shared_array("first", (3 << 17,), "f8", force=True),
         lambda: npshm.read_shared_array(sys.argv[1], "second"),
-        lambda: npshm.read_shared_array(open(sys.argv[1], "rb"), "second"),
-        lambda: npshm.read_shared_array(__import__("io").BytesIO(open(sys.argv[1], "rb").read()), "second"),
+        lambda: npshm.read_shared_array(opened, "second"),
+        lambda: npshm.read_shared_array(io.BytesIO(content), "second"),
         lambda: shmutils.SharedMemoryArray((3 << 17,), "f8", "second").create(),
     ):
         try:
             call()
         except OSError as error:
             print(errno.errorcode[error.errno], os.listdir("/dev/shm"))
+    opened.close()
     kept[:] = 2
     npshm.create_shared_array("second", (1 << 17,), "f8")[:] = 3
     print(npshm.attach_shared_array("first").sum() == 2 << 17)
     """
-    if not shutil.which("unshare"):
-        pytest.skip("no unshare here")
-    mount = "mount -t tmpfs -o size=4m none /dev/shm"
-    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a small /dev/shm here")
-    ran = subprocess.run(
-        [
-            "unshare",
-            "-rm",
-            "sh",
-            "-c",
-            f'{mount} && exec "$@"',
-            "sh",
-            sys.executable,
-            "-c",
-            textwrap.dedent(code),
-            str(tmp_path / "a"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.splitlines() == ["ENOSPC ['first']"] * 6 + ["True"]
+    assert run_in_small_shm(code, tmp_path / "a") == ["ENOSPC ['first']"] * 6 + ["True"]

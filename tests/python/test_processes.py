@@ -16,13 +16,6 @@ import cuelight as cue
 from conftest import objects
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
 def test_two_processes_share_blocks(name, pool, child):
     pool.put(np.arange(100.0), type=1, id=1)
     other = child(

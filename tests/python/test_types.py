@@ -9,7 +9,6 @@ import decimal
 import enum
 import fractions
 import gc
-import multiprocessing
 import os
 import pickle
 import struct
@@ -20,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import run_processes
 from cuelight import types as module
 from cuelight.atomic import LockingInt64
 from cuelight.heap import Heap
@@ -746,15 +746,9 @@ def fill(lock, table, names, row, locking, number):
 @pytest.mark.seconds(120)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_everything_is_an_argument_of_processes(method):
-    context = multiprocessing.get_context(method)
     heap = Heap()
     parts = Box[Lock](heap), Box[Dict](heap), Box[List](heap), Box[Array[Double, 3]](heap), Box[LockingInt64](heap)
-    children = [context.Process(target=fill, args=(*parts, n)) for n in range(2)]
-    for one in children:
-        one.start()
-    for one in children:
-        one.join()
-    assert [one.exitcode for one in children] == [0, 0]
+    run_processes(method, fill, *((*parts, n) for n in range(2)))
     lock, table, names, row, locking = parts
     assert (table["sum"], sorted(names), row[1].value, locking.get()) == (100, [0] * 50 + [1] * 50, 100, 100)
     assert lock.acquire(False)
