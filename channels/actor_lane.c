@@ -101,7 +101,7 @@ int lane_address_open(cue_pool *pool, uint32_t index, uint32_t generation, struc
         cue_block_release(&out->view);
         return CUE_EDEAD;
     }
-    end_init(&out->ch, &(struct lane){ pool, &box->lane, ref.rec, index, ref.generation });
+    end_init(&out->ch, &(struct lane){ pool, &box->lane, ref.rec, index, ref.generation, &mailbox_kind });
     return 0;
 }
 

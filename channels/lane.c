@@ -50,31 +50,32 @@ const struct lane_kind *lane_kind_of(uint32_t kind)
     return kind < sizeof kinds / sizeof *kinds ? kinds[kind] : NULL;
 }
 
-struct lane_head *lane_head_of(struct cue_pool *pool, struct record *rec, uint32_t index)
+bool lane_of(struct cue_pool *pool, struct record *rec, uint32_t index, struct lane *out)
 {
     char *data;
-    uint64_t capacity;
+    uint64_t capacity, generation = rec_generation(atomic_load_explicit(&rec->state, acquire));
     if (atomic_load_explicit(&rec->type, relaxed) != POOL_TYPE_LANE ||
         !pool_bytes(pool, index, &data, &capacity) || /* pairs with: the state word */
         capacity < sizeof(struct lane_head))
-        return NULL;
+        return false;
     struct lane_head *head = (struct lane_head *)(void *)data;
-    const struct lane_kind *kind = lane_kind_of(head->kind);
-    return head->magic == LANE_MAGIC && kind && kind->sound(head, capacity) ? head : NULL;
+    *out = (struct lane){ pool, head, rec, index, generation, lane_kind_of(head->kind) };
+    return head->magic == LANE_MAGIC && out->kind && out->kind->sound(head, capacity);
 }
 
 bool lane_enter(struct cue_pool *pool, uint32_t index, struct lane *out)
 {
     struct record *rec = pool_record(pool, index);
     uint64_t state = rec ? atomic_load_explicit(&rec->state, acquire) : 0;
-    *out = (struct lane){ pool, NULL, rec, index, rec_generation(state) };
     if (rec_state(state) != REC_KEPT || atomic_load_explicit(&rec->type, relaxed) != POOL_TYPE_LANE ||
-        lease_take(pool, rec, index, out->generation))
+        lease_take(pool, rec, index, rec_generation(state)))
         return false;
-    out->head = lane_head_of(pool, rec, index);
-    if (!out->head)
-        lane_leave(out);
-    return out->head != NULL;
+    bool good = lane_of(pool, rec, index, out);
+    if (good)
+        out->generation = rec_generation(state);
+    else
+        lease_drop(pool, rec, index, rec_generation(state));
+    return good;
 }
 
 void lane_leave(const struct lane *lane)
@@ -112,14 +113,16 @@ enum tried { DONE, OTHERS, MESSAGES };
 /* We hold a lease. DONE: it is retired, or nobody's to retire. */
 static enum tried try_retire(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, unsigned gone)
 {
-    struct lane_head *head = lane_head_of(pool, rec, index);
-    if (!head || head->mortal)
+    struct lane lane;
+    if (!lane_of(pool, rec, index, &lane) || lane.head->mortal)
         return DONE;
+    struct lane_head *head = lane.head;
+    lane.generation = generation;
     uint64_t gate = atomic_load_explicit(&head->gate, seq_cst); /* first, see above */
     if (!(gate & GATE_RETIRED)) {
         if (lane_in_use(pool, rec, gone, true))
             return OTHERS;
-        if (!lane_kind_of(head->kind)->empty(&(struct lane){ pool, head, rec, index, generation }))
+        if (!lane.kind->empty(&lane))
             return MESSAGES;
         if (!atomic_compare_exchange_strong_explicit(&head->gate, &gate, gate | GATE_RETIRED, seq_cst, seq_cst)) /* !! */
             return OTHERS;
@@ -200,7 +203,7 @@ int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *w
         memset(data + capacity, 0, POOL_NAME_BYTES);
         memcpy(data + capacity, name, strlen(name));
     }
-    *out = (struct lane){ pool, (struct lane_head *)(void *)data, taken.rec, taken.index, taken.generation };
+    *out = (struct lane){ pool, (struct lane_head *)(void *)data, taken.rec, taken.index, taken.generation, way };
     head_init(pool, out->head, kind, with);
     way->init(out->head, with);
     return 0;
@@ -234,19 +237,18 @@ static int view_enter(struct cue_pool *pool, const char *name, cue_block *view, 
     int status = handle_open(view, &ref);
     if (status)
         return status;
-    struct lane_head *head = lane_head_of(pool, ref.rec, ref.index);
-    if (!head) {
+    if (!lane_of(pool, ref.rec, ref.index, out)) {
         uint32_t type = atomic_load_explicit(&ref.rec->type, relaxed); /* leased */
         cue_block_release(view);
         return type == POOL_TYPE_LANE ? trail(CUE_ECORRUPT, "lane %s of pool %s makes no sense", name, pool->name)
                                       : trail(CUE_EEXIST, "\"%s\" in pool %s is a block, not a lane", name, pool->name);
     }
-    if (atomic_fetch_add_explicit(&head->gate, GATE_ONE, seq_cst) & GATE_RETIRED) { /* pairs with: try_retire */
+    if (atomic_fetch_add_explicit(&out->head->gate, GATE_ONE, seq_cst) & GATE_RETIRED) { /* pairs with: try_retire */
         lane_free(pool, ref.rec, ref.index, ref.generation);
         cue_block_release(view);
         return 1;
     }
-    *out = (struct lane){ pool, head, ref.rec, ref.index, ref.generation };
+    out->generation = ref.generation;
     return 0;
 }
 
@@ -267,8 +269,8 @@ int lane_open(struct cue_pool *pool, const char *name, const cue_channel_opts *w
             status = view_enter(pool, name, &view, out);
         if (status > 0)
             continue;
-        if (!status && with->kind && with->kind != out->head->kind) {
-            status = trail(CUE_ETYPE, "lane %s of pool %s is of kind %u, not %u", name, pool->name, out->head->kind, with->kind);
+        if (!status && with->kind && with->kind != out->kind->number) {
+            status = trail(CUE_ETYPE, "lane %s of pool %s is of kind %u, not %u", name, pool->name, out->kind->number, with->kind);
             lane_close(out);
         }
         return status;
@@ -289,8 +291,9 @@ int lane_renew(const struct lane *lane)
 
 int lane_shut_trail(const struct cue_pool *pool, const struct lane_head *head)
 {
+    const struct lane_kind *kind = lane_kind_of(head->kind); /* it may have been changed since the lane was opened */
     return trail(CUE_ECLOSED, "a %s of pool %s: its receiver has shut it; who opens it next to receive opens it again",
-                 lane_kind_of(head->kind)->name, pool->name);
+                 kind ? kind->name : "lane", pool->name);
 }
 
 int lane_after_nap(struct cue_pool *pool, int status)
@@ -327,8 +330,8 @@ int lane_end_claim(const struct lane *lane, _Atomic uint64_t *end, const char *d
     *mine = (uint64_t)(pool->self + 1) | (uint64_t)(pool->epoch & 0x3fffffff) << 12 | which << 42;
     do {
         if (receiver_lives(pool, word))
-            return trail(CUE_EBUSY, "%s %x of pool %s: process %d %s", lane_kind_of(lane->head->kind)->name, lane->index, pool->name,
-                         receiver_pid(pool, word), does);
+            return trail(CUE_EBUSY, "%s %x of pool %s: process %d %s", lane->kind->name, lane->index, pool->name, receiver_pid(pool, word),
+                         does);
     } while (!cas(end, &word, *mine)); /* !! */
     return 0;
 }
@@ -341,15 +344,17 @@ bool lane_end_vacate(_Atomic uint64_t *end, unsigned slot, uint32_t epoch)
 
 /* ---- counts ---- */
 
-void lane_stat(struct cue_pool *pool, struct lane_head *head, const struct record *rec, cue_channel_info *out)
+void lane_stat(const struct lane *lane, cue_channel_info *out)
 {
-    out->kind = head->kind;
+    struct lane_head *head = lane->head;
+    const struct record *rec = lane->rec;
+    out->kind = lane->kind->number;
     out->depth = head->depth;
     out->users = (uint32_t)(__builtin_popcountll(atomic_load_explicit(&rec->lease[0], relaxed)) + /* a count for people */
                             __builtin_popcountll(atomic_load_explicit(&rec->lease[1], relaxed)));
-    out->receiver = receiver_pid(pool, atomic_load_explicit(&head->receiver, acquire));
+    out->receiver = receiver_pid(lane->pool, atomic_load_explicit(&head->receiver, acquire));
     out->late = atomic_load_explicit(&head->late, relaxed); /* the same */
-    lane_kind_of(head->kind)->stat(pool, head, out);
+    lane->kind->stat(lane->pool, head, out);
 }
 
 /* ---- channels ---- */
@@ -376,7 +381,7 @@ int lane_channel_open(const struct channel_url *url, unsigned how, const cue_cha
         return status;
     status = url->name[0] == '@' ? pool_topic_open(pool, url->name, how, opts, out) : lane_open(pool, url->name, opts, &lane);
     if (!status && url->name[0] != '@') {
-        status = lane_kind_of(lane.head->kind)->open(&lane, how, opts, out);
+        status = lane.kind->open(&lane, how, opts, out);
         if (status)
             lane_close(&lane);
         else if (how & CUE_RECV && lane_is_shut(lane.head))

@@ -26,6 +26,7 @@ struct lane {
     struct record *rec;
     uint32_t index;
     uint64_t generation;
+    const struct lane_kind *kind; /* as its head said when it was found to make sense: the head is not asked again */
 };
 
 /* ---- what a kind is ---- */
@@ -33,6 +34,7 @@ typedef bool lane_visitor(uint32_t index, uint64_t state, void *arg);
 
 struct lane_kind {
     const char *name;
+    uint32_t number; /* CUE_MAILBOX … */
     bool redelivers; /* it knows the options `redeliver` and `dead` */
     /* Bytes of the lane's block if it is made as `with` says; what may not be is refused: CUE_EINVAL, CUE_ETOOBIG. */
     int (*bytes)(const cue_channel_opts *with, uint64_t *bytes);
@@ -77,12 +79,12 @@ void lane_close(const struct lane *lane);
 /* Frees the lane if it is empty and nobody has it open; parties that are dead or leaving, `gone`, do not count. */
 enum { NOBODY_GONE = POOL_MAX_PARTIES };
 void lane_retire(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, unsigned gone);
-/* The lane in a block that the caller holds; NULL: it makes no sense as one. */
-struct lane_head *lane_head_of(struct cue_pool *pool, struct record *rec, uint32_t index);
+/* The lane in a block that the caller holds; false: it makes no sense as one. */
+bool lane_of(struct cue_pool *pool, struct record *rec, uint32_t index, struct lane *out);
 /* The lane of a record, under a lease that lane_leave drops; false: there is none. */
 bool lane_enter(struct cue_pool *pool, uint32_t index, struct lane *out);
 void lane_leave(const struct lane *lane);
-void lane_stat(struct cue_pool *pool, struct lane_head *head, const struct record *rec, cue_channel_info *out);
+void lane_stat(const struct lane *lane, cue_channel_info *out);
 
 /* After a nap that ended with `status`: who died unnoticed is cleaned up after, for all who wait for its memory. */
 int lane_after_nap(struct cue_pool *pool, int status);

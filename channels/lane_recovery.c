@@ -47,7 +47,7 @@ static bool message_linked(struct cue_pool *pool, const struct record *rec, uint
     if (!lane_enter(pool, atomic_load_explicit(&rec->lane, relaxed), &lane)) /* of a dead sender: it changes no more, or the CAS that
                                                                                  follows fails */
         return false;
-    const struct lane_kind *kind = lane_kind_of(lane.head->kind);
+    const struct lane_kind *kind = lane.kind;
     bool found;
     if (kind->walk && sweep.complete && sweep.pool == pool && rec_party(state) == sweep.slot + 1)
         found = sweep.count && bsearch(&index, sweep.linked, sweep.count, sizeof index, compare);
@@ -119,7 +119,7 @@ static void lane_settle(struct cue_pool *pool, uint32_t index, unsigned slot, ui
     struct lane lane;
     if (!lane_enter(pool, index, &lane))
         return;
-    const struct lane_kind *kind = lane_kind_of(lane.head->kind);
+    const struct lane_kind *kind = lane.kind;
     kind->died(&lane, slot, epoch);
     if (kind->walk && slot != pool->self)
         kind->walk(&lane, note_linked, NULL);

@@ -742,7 +742,7 @@ static int mailbox_forked(cue_channel *base)
 static int mailbox_stat(cue_channel *base, cue_channel_info *out)
 {
     const struct lane *lane = &mailbox_of(base)->lane;
-    lane_stat(lane->pool, lane->head, lane->rec, out);
+    lane_stat(lane, out);
     return 0;
 }
 
@@ -853,8 +853,8 @@ static bool mailbox_sound(const struct lane_head *head, uint64_t capacity)
 
 struct mailbox *mailbox_box(struct cue_pool *pool, struct record *rec, uint32_t index)
 {
-    struct lane_head *head = lane_head_of(pool, rec, index);
-    return head && head->kind == CUE_MAILBOX ? (struct mailbox *)(void *)head : NULL;
+    struct lane lane;
+    return lane_of(pool, rec, index, &lane) && lane.kind == &mailbox_kind ? (struct mailbox *)(void *)lane.head : NULL;
 }
 
 static bool mailbox_empty(const struct lane *lane)
@@ -909,6 +909,7 @@ static void mailbox_counts(struct cue_pool *pool, struct lane_head *head, cue_ch
 
 const struct lane_kind mailbox_kind = {
     .name = "mailbox",
+    .number = CUE_MAILBOX,
     .bytes = mailbox_bytes,
     .init = mailbox_init,
     .sound = mailbox_sound,

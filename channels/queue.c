@@ -261,6 +261,7 @@ static void queue_died(const struct lane *lane, unsigned slot, uint32_t epoch)
 
 const struct lane_kind queue_kind = {
     .name = "queue",
+    .number = CUE_QUEUE,
     .redelivers = true,
     .bytes = queue_bytes,
     .init = ring_init,

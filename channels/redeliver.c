@@ -81,7 +81,7 @@ static struct ring *home_enter(struct cue_pool *pool, const struct record *rec, 
 {
     if (!lane_enter(pool, home_of(rec), lane))
         return NULL;
-    if (lane->head->kind == CUE_QUEUE && lane->head->redeliver &&
+    if (lane->kind == &queue_kind && lane->head->redeliver &&
         !(atomic_fetch_add_explicit(&lane->head->gate, GATE_ONE, seq_cst) & GATE_RETIRED)) /* pairs with: try_retire */
         return (struct ring *)(void *)lane->head;
     lane_leave(lane);

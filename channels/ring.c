@@ -672,7 +672,7 @@ void ring_counts(struct ring *ring, uint64_t passed, uint64_t waiting, cue_chann
 int ring_stat(cue_channel *base, cue_channel_info *out)
 {
     const struct lane *lane = &ring_of(base)->lane;
-    lane_stat(lane->pool, lane->head, lane->rec, out);
+    lane_stat(lane, out);
     return 0;
 }
 

@@ -474,6 +474,7 @@ static void stream_died(const struct lane *lane, unsigned slot, uint32_t epoch)
 
 const struct lane_kind stream_kind = {
     .name = "stream",
+    .number = CUE_STREAM,
     .bytes = stream_bytes,
     .init = stream_init,
     .sound = stream_sound,

@@ -160,7 +160,7 @@ static void topic_counts(struct cue_pool *pool, struct lane_head *head, cue_chan
 static int topic_stat(cue_channel *base, cue_channel_info *out)
 {
     struct topic_channel *ch = topic_channel_of(base);
-    lane_stat(ch->lane.pool, ch->lane.head, ch->lane.rec, out);
+    lane_stat(&ch->lane, out);
     if (base->how & CUE_RECV) {
         out->depth = ch->ring.depth;
         out->queued = out->gaps = 0;
@@ -261,6 +261,7 @@ static bool topic_linked(const struct lane *lane, const struct record *rec, uint
 
 const struct lane_kind topic_kind = {
     .name = "topic",
+    .number = CUE_TOPIC,
     .bytes = topic_bytes,
     .init = topic_init,
     .sound = topic_sound,

@@ -24,7 +24,7 @@
 
 static struct topic *topic_if(const struct lane *lane)
 {
-    return lane->head->kind == CUE_TOPIC ? topic_of(lane) : NULL;
+    return lane->kind == &topic_kind ? topic_of(lane) : NULL;
 }
 
 /* ---- subscriptions ---- */

@@ -577,6 +577,21 @@ Test(mailbox, openers_and_last_closers_meet)
     cr_assert(eq(int, got, 900));
 }
 
+Test(mailbox, its_kind_is_not_asked_again)
+{
+    cue_channel *late;
+    open_both("a");
+    struct lane_head *head = &((struct mailbox_channel *)(void *)in)->box->lane;
+    for (uint32_t kind = 0; kind < 100; kind += kind == CUE_TOPIC ? 90 : 1) {
+        head->kind = kind;
+        cr_assert(eq(u32, stat_of(in).kind, CUE_MAILBOX));
+        cr_assert(eq(int, send_int(out, 1), 0));
+        cr_assert(eq(int, recv_int(in), 1));
+    }
+    cr_assert(eq(int, cue_channel_open(lane("a"), CUE_SEND, NULL, &late), CUE_ECORRUPT));
+    head->kind = CUE_MAILBOX;
+}
+
 Test(mailbox, a_damaged_chain_is_an_error)
 {
     cue_msg m;

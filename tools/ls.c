@@ -184,12 +184,12 @@ static void lane_row(cue_pool *pool, struct rows *rows, const cue_block_info *in
     static const char *const kinds[] = { "?", "mailbox", "queue", "stream", "topic" };
     uint32_t index = id_index(info->id);
     struct record *rec = pool_record(pool, index);
-    struct lane_head *head = rec ? lane_head_of(pool, rec, index) : NULL;
+    struct lane found;
     cue_channel_info lane = { 0 };
     char receiver[24] = "-";
-    if (!head)
+    if (!rec || !lane_of(pool, rec, index, &found))
         return; /* gone meanwhile, or no lane of this version */
-    lane_stat(pool, head, rec, &lane);
+    lane_stat(&found, &lane);
     if (lane.receiver)
         snprintf(receiver, sizeof receiver, "%d%s", lane.receiver, lane.sleeping ? " asleep" : "");
     row_text(rows, "kind", NULL, "lane");
