@@ -177,17 +177,20 @@ static void frees(struct bench *b, long kind)
     f.echo = kind == FREE_BOUND;
     bench_pin(b, 0);
     cue_pool *pool = open_pool(b, MIB(64), 0);
-    if (elsewhere)
-        pthread_create(&thread, NULL, frees_elsewhere, &f);
-    while (bench_next(b)) {
+    while (bench_next(b)) { /* a thread for each round: it spins, and others have their rounds in between */
+        double seconds = bench_seconds(b), ns;
+        atomic_store_explicit(&f.turn, 0, memory_order_relaxed);
+        if (elsewhere)
+            pthread_create(&thread, NULL, frees_elsewhere, &f);
         if (kind == FREE_BOUND)
-            bench_figure(b, 2 * frees_round(&f, pool, false, bench_seconds(b) / 2) + line_exchange(&f, bench_seconds(b) / 2));
+            ns = 2 * frees_round(&f, pool, false, seconds / 2) + line_exchange(&f, seconds / 2);
         else
-            bench_figure(b, frees_round(&f, pool, elsewhere, bench_seconds(b)));
-    }
-    if (elsewhere) {
-        atomic_store_explicit(&f.turn, FREES_END, memory_order_release); /* pairs with: frees_elsewhere */
-        pthread_join(thread, NULL);
+            ns = frees_round(&f, pool, elsewhere, seconds);
+        if (elsewhere) {
+            atomic_store_explicit(&f.turn, FREES_END, memory_order_release); /* pairs with: frees_elsewhere */
+            pthread_join(thread, NULL);
+        }
+        bench_figure(b, ns);
     }
     cue_pool_close(pool);
 }
