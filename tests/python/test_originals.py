@@ -248,6 +248,47 @@ for arguments in ((1000, 0, None), (40000, (1 << 64) - 1, None), (4096, 1, 100))
     other = MemoryPool(arguments[0], sys.argv[1], arguments[1], None, arguments[2])
     show("other", lambda: (other.size, other.muid, other.max_allocations, other.num_block_sizes, other.free_blocks))
     other.destroy()
+def made(**options):
+    other = MemoryPool(32768, sys.argv[1], 5, **options)
+    seen = other.size, other.num_block_sizes, other.max_allocations
+    other.destroy()
+    return seen
+
+for options in ({"numa_node": -1}, {"gpu_memory": False}, {"pre_alloc_blocks": [1, 2]}, {"pre_alloc_blocks": "x"},
+                {"min_block_size": 64}, {"min_block_size": -1}, {"min_block_size": 3}, {"max_allocations": 5},
+                {"max_allocations": 0}, {"max_allocations": -1}, {"colour": 1}):
+    show(f"made {options}", lambda: made(**options))
+pool = MemoryPool(32768, sys.argv[1], 21)
+a, b = pool.alloc(10), pool.alloc(10)
+one, two = a.get_memview(), b.get_memview()
+one[:] = two[:] = b"0123456789"
+show("equal", lambda: (a == b, a != b, hash(a) == hash(b), hash(a) >= 0))
+two[0] = 1
+show("unequal", lambda: (a == b, a != b))
+show("by type", lambda: [pool.get_allocations(t).num_allocs for t in (None, AllocType.DATA, AllocType.CHANNEL)])
+show("used", lambda: (pool.free_space, round(pool.utilization, 3), pool.current_allocations))
+for wrong in (bytearray(b"abc"), memoryview(b"abc"), "x", 5, None):
+    show(f"from {type(wrong).__name__}", lambda: bytes(pool.alloc_from_bytes(wrong).get_memview()))
+show("copy", lambda: (a.copy(pool).size, bytes(a.copy(pool).get_memview()), a.copy(pool).id == a.id))
+show("address", lambda: type(a.get_int_ptr()).__name__)
+show("pool", lambda: (type(a.pool).__name__, a.pool.muid))
+for area in ((0, 4), (8, 100), (-1,), (3, 3), ("x",), (6,)):
+    show(f"clear {area}", lambda: (a.clear(*area), bytes(one)))
+for kind in (bytes, bytearray, memoryview):
+    show(f"attach {kind.__name__}", lambda: MemoryAlloc.attach(kind(a.serialize())).size)
+    show("pool", lambda: MemoryPool.attach(kind(pool.serialize())).size)
+text = pool.serialize()
+other = MemoryPool.attach(text)
+del one, two
+pool.destroy()
+for call in ("alloc(1)", "alloc_blocking(1, 0)", "get_allocations()", "allocation_exists(5)", "alloc_from_id(5)", "free_space",
+             "destroy()"):
+    show(f"destroyed {call}", lambda: eval("pool." + call))
+show("detach", lambda: (pool.detach(), pool.detach(), pool.detach(serialize=True), other.detach(), other.detach()))
+show("serialize", lambda: pool.serialize() == text)
+show("nothing", lambda: MemoryPool.empty_pool().detach())
+for call in ("destroy()", "alloc(1)", "get_allocations()", "free_space", "size"):
+    show(f"nothing {call}", lambda: eval("MemoryPool.empty_pool()." + call))
 show("default", lambda: DRAGON_MEMORY_DEFAULT_TIMEOUT)
 """
 
@@ -264,4 +305,4 @@ def test_programs_see_the_same_of_managed_memory_as_with_dragon():
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == theirs
-    assert len(theirs) > 70
+    assert len(theirs) > 110

@@ -916,15 +916,8 @@ cdef class MemoryPool:
         ----------
         serialize : bool
             Keep the bytes for `serialize`.
-
-        Raises
-        ------
-        DragonPoolDetachFail
-            It was destroyed by this object, or was never attached.
         """
-        if self.managed is None and self.remote is None and self.ended_ != "detached":
-            gone("DragonPoolDetachFail", "Could not detach from pool", f"the pool was {self.ended_ or 'never attached'}")
-        if self.ended_ is None:
+        if self.ended_ is None and (self.managed is not None or self.remote is not None):
             if serialize:
                 self.serialize()
             elif self.remote is None:
