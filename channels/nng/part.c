@@ -7,7 +7,8 @@
  * DOES NOT CLOSE IT AS LONG AS SOMETHING MAY COME IN.
  *
  *   data connection, the receiver goes, or makes its listener anew (guard.c): it lets nobody new in, and tells each sender BYE, through
- *     its cell or on its back connection, again and again, since NNG may drop that. A sender that hears it says hello once, with
+ *     its cell or on its back connection, again and again, since NNG may drop that. (But while there is one that has said hello
+ *     and not made its back connection yet, new ones are let in: it would say hello again and again, and hear nothing.) A sender that hears it says hello once, with
  *     its next incarnation, as the last packet on that connection. When all have, the connections are closed.
  *   data connection, the sender goes: nothing comes in, it just closes.
  *   back connection, the sender goes: it has closed its data connection. The receiver, which alone speaks on the back connection, sees
@@ -35,22 +36,27 @@ void part_hang_up(struct receiver *r, uint32_t pipe)
         nng_pipe_close((nng_pipe){ .id = back });
 }
 
-/* Whether something may still come in: there are connections of which nobody has said that they are done. */
+/* Whether something may still come in: there are connections of which nobody has said that they are done. Also sees whether somebody
+ * has yet to make the connection on which it can be told. */
 static bool speaking(struct receiver *r)
 {
     int32_t done = 0;
+    bool deaf = false;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++) {
         const struct peer *peer = &r->peers[i];
         done += peer->parted && !pipe_ended(r, peer->pipe);
-        done += peer->back && !pipe_ended(r, peer->back);
+        done += peer_listens(r, peer);
+        deaf = deaf || (peer->incarnation && !peer->pool && !peer->parted && !peer_listens(r, peer) && !pipe_ended(r, peer->pipe));
     }
     pthread_mutex_unlock(&r->lock);
+    atomic_store_explicit(&r->admits, deaf, relaxed);       /* pairs with nothing: who comes too early comes again */
     return atomic_load_explicit(&r->pipes, acquire) > done; /* pairs with: on_pipe */
 }
 
 void part(struct receiver *r, bool (*step)(struct receiver *r))
 {
+    atomic_store_explicit(&r->admits, false, relaxed);
     atomic_store_explicit(&r->parting, true, relaxed); /* who comes in nevertheless is told BYE when it says hello */
     int64_t now = clock_ns(), end = now + PART_MAX_NS, silent = now + PART_NS, bye = now;
     while (now < end && now < silent && speaking(r)) {

@@ -33,7 +33,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
     case NNG_PIPE_EV_ADD_PRE: /* which the end of each follows, be it let in or not */
         if (atomic_fetch_add_explicit(&r->pipes, 1, relaxed) >= CONNECTIONS_MAX || !peer_admitted(&r->lane, pipe)) /* only counts */
             atomic_fetch_add_explicit(&r->unwelcome, 1, relaxed);                                                  /* for people */
-        else if (!atomic_load_explicit(&r->parting, relaxed)) /* who slips in is told when it says hello */
+        else if (!atomic_load_explicit(&r->parting, relaxed) || atomic_load_explicit(&r->admits, relaxed)) /* who slips in is told BYE */
             return;
         nng_pipe_close(pipe);
         return;
