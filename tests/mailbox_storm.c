@@ -18,7 +18,7 @@
 #include <criterion/new/assert.h>
 
 enum { RECEIVER = STORM_SENDERS, REAPER, SLOTS, DEPTH = 32 };
-enum { BEFORE_WRAP = 0xfffff000 }; /* a position */
+#define BEFORE_WRAP UINT32_C(0xfffff000) /* a position */
 
 /* What a receiver takes at a time in this life. */
 static unsigned hands_in(unsigned life)
