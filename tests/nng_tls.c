@@ -251,31 +251,6 @@ Test(nng_tls, certificates_that_are_missing_or_wrong_are_said_at_open)
         }
 }
 
-Test(nng_tls, garbage_and_clients_that_vanish_do_not_end_the_service)
-{
-    NEEDS_TLS;
-    cue_channel *r = must_open("server", CUE_RECV, pool);
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port) };
-    static char garbage[600];
-    for (int i = 0; i < 1000; i++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && i % 3) {
-            memset(garbage, i, sizeof garbage);
-            if (i % 3 == 1)
-                memcpy(garbage, "\x16\x03\x01\x02\x00\x01", 6); /* looks like a hello of TLS */
-            send(fd, garbage, (size_t)(i % 600), MSG_NOSIGNAL);
-        }
-        close(fd);
-    }
-    cue_channel *s = must_open("client", CUE_SEND, pool);
-    for (uint64_t i = 0; i < 100; i++)
-        send_number(s, i);
-    for (uint64_t i = 0; i < 100; i++)
-        cr_assert(eq(u64, receive_number(r), i));
-    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
-    cr_assert(eq(int, cue_channel_close(r), 0));
-}
-
 Test(nng_tls, a_plain_client_gets_nothing_through)
 {
     NEEDS_TLS;

@@ -7,9 +7,9 @@
  * DOES NOT CLOSE IT AS LONG AS SOMETHING MAY COME IN.
  *
  *   data connection, the receiver goes, or makes its listener anew (guard.c): it lets nobody new in, and tells each sender BYE, through
- *     its cell or on its back connection, again and again, since NNG may drop that. (But while there is one that has said hello
- *     and not made its back connection yet, new ones are let in: it would say hello again and again, and hear nothing.) A sender that hears it says hello once, with
- *     its next incarnation, as the last packet on that connection. When all have, the connections are closed.
+ *     its cell or on its back connection, again and again, since NNG may drop that. (While a far one has said hello and has no back
+ *     connection yet, new ones are let in: it would hear nothing, and say hello again and again.) A sender that hears it says hello
+ *     once, with its next incarnation, as the last packet on that connection. When all have, the connections are closed.
  *   data connection, the sender goes: nothing comes in, it just closes.
  *   back connection, the sender goes: it has closed its data connection. The receiver, which alone speaks on the back connection, sees
  *     that end, and hangs up. The sender waits for it.

@@ -1,5 +1,6 @@
 /* Roles for socket lanes. Both sides of a storm mark each numbered block in a table that the test made in the pool, type 900,
  * id 1: one byte a number, counted up when it is received. */
+#include "tests/cast/nng_storm.h"
 #include "tests/cast/roles.h"
 
 #include <cuelight.h>
@@ -39,14 +40,14 @@ static int open_lane(char **argv, unsigned how, const char *depth, cue_pool **po
     return status || !*ch;
 }
 
-/* URL POOL: receives blocks of struct { sender, number } until told and nothing more comes. */
+/* URL POOL: receives blocks of struct numbered until told and nothing more comes. */
 int role_nng_recv(int argc, char **argv)
 {
     cue_pool *pool = NULL;
     cue_channel *ch = NULL;
     cue_block table;
     cue_msg m;
-    uint64_t last[64] = { 0 };
+    uint64_t last[256] = { 0 };
     if (argc < 3 || open_lane(argv, CUE_RECV, NULL, &pool, &ch))
         return 1;
     if (cue_block_find(pool, (cue_key){ .type = 900, .id = 1 }, CUE_SEC(30), &table))
@@ -62,16 +63,16 @@ int role_nng_recv(int argc, char **argv)
             fprintf(stderr, "nng_recv: %s\n", cue_trail());
             return 3;
         }
-        uint64_t numbers[2];
-        if (m.status || m.block.size != sizeof numbers || m.tag >= 64)
+        struct numbered n;
+        if (m.status || m.block.size != sizeof n || m.tag >= sizeof last / sizeof *last)
             return 4;
-        memcpy(numbers, m.block.data, sizeof numbers);
-        if (numbers[0] != m.tag || numbers[1] >= table.size)
+        memcpy(&n, m.block.data, sizeof n);
+        if (n.sender != m.tag || n.number >= table.size || !numbered_good(&n))
             return 5;
-        if (numbers[1] <= last[m.tag])
+        if (n.number <= last[m.tag])
             return 6; /* out of order, or twice */
-        last[m.tag] = numbers[1];
-        atomic_fetch_add_explicit((_Atomic unsigned char *)table.data + numbers[1], 1, memory_order_relaxed);
+        last[m.tag] = n.number;
+        atomic_fetch_add_explicit((_Atomic unsigned char *)table.data + n.number, 1, memory_order_relaxed);
         cue_msg_release(&m);
     }
     cue_block_release(&table);
@@ -92,9 +93,10 @@ int role_nng_send(int argc, char **argv)
     role_say('r');
     for (uint64_t i = 0; i < count && !(i % 64 == 0 && told()); i++) {
         cue_block b;
-        if (cue_block_alloc(pool, 16, &(cue_block_opts){ .wait = CUE_SEC(20) }, &b))
+        const struct numbered n = numbered_make(sender, first + i);
+        if (cue_block_alloc(pool, sizeof n, &(cue_block_opts){ .wait = CUE_SEC(20) }, &b))
             return 2;
-        memcpy(b.data, (uint64_t[]){ sender, first + i }, 16);
+        memcpy(b.data, &n, sizeof n);
         int status = cue_channel_send(ch, &(cue_msg){ .tag = sender, .move = &b }, CUE_SEC(20));
         if (status) {
             fprintf(stderr, "nng_send: %s %s\n", cue_status_name(status), cue_trail());
