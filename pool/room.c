@@ -19,8 +19,8 @@
  * What is free in extents and slabs that others hold cannot be had before they give it up (`pressure`). They do so at their next
  * request for granules, before they sleep in the library, and at their next free while somebody waits.
  *
- * `room` is the futex word: bit 0 says that somebody waits, the rest counts. A waiter sets the bit, tries, sleeps on what it saw;
- * a free changes the word and wakes all. Killed with a ticket: the slot is dead, and the next joiner clears it.
+ * `room` is the futex word (model room.pml): bit 0 says that somebody waits, the rest counts. A waiter sets the bit, tries, sleeps on what it
+ * saw; a free clears the bit, counts the word up and wakes all. Killed with a ticket: the slot is dead, and the next joiner clears it.
  */
 #include "pool_private.h"
 
@@ -39,14 +39,16 @@ enum { STALE_NS = 2 * WATCH_PERIOD_NS };
 
 static _Thread_local bool has_turn; /* this thread tries as a waiter: what it allocates is what others are held back for */
 
+/* In one step: a waiter that set the bit between two would sleep on a word that a third one could bring back. */
 static void room_call(struct cue_pool *pool)
 {
     _Atomic uint32_t *room = &pool->header->room;
-    if (!(atomic_load_explicit(room, acquire) & 1))
-        return;
-    atomic_fetch_add_explicit(room, 2, acq_rel);
-    atomic_fetch_and_explicit(room, ~UINT32_C(1), acq_rel); /* those who still wait set it again */
-    futex_wake(room, INT_MAX);
+    uint32_t word = atomic_load_explicit(room, acquire);
+    while (word & 1) /* those who still wait set it again */
+        if (atomic_compare_exchange_weak_explicit(room, &word, word + 1, acq_rel, acquire)) {
+            futex_wake(room, INT_MAX);
+            return;
+        }
 }
 
 static __attribute__((noinline)) void give_up_and_call(struct cue_pool *pool)

@@ -397,7 +397,7 @@ static void *churn(void *arg)
 
 Test(parties, a_walk_sees_what_stays_exactly_once_while_others_work)
 {
-    enum { OWNED = 150, WALKS = 150, MOST = 40000 };
+    enum { OWNED = 150, WALKS = 40, MOST = 40000 };
     static uint64_t stays[STAY], theirs[OWNED], mine[STAY / 2], ids[MOST];
     static cue_block blocks[STAY];
     cue_block_info info;
