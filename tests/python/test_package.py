@@ -102,7 +102,11 @@ def test_style():
     paths = [SOURCE, HERE, ROOT / "examples" / "hello.py"]
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [ruff, *command, "--no-cache", "--config", HERE / "ruff.toml", *paths], capture_output=True, text=True, check=False
+            [ruff, *command, "--no-cache", "--config", HERE / "ruff.toml", *paths],
+            cwd=HERE,  # what is ours is found from here
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

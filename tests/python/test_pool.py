@@ -112,6 +112,22 @@ def test_an_observer_takes_nothing(name, pool):
     assert pool.stats()["parties"] == 1
 
 
+def test_blocks_of_one_owner(pool):
+    mine = [pool.alloc(8), pool.alloc(16)]
+    kept = pool.put(b"kept", type=5)
+    me = pool.parties()[0].party
+    assert sorted(info.size for info in pool.blocks(owner=me)) == [8, 16]
+    assert [info.type for info in pool.blocks(owner=0)] == [5]
+    assert list(pool.blocks(type=5, owner=me)) == []
+    assert len(list(pool.blocks())) == 3
+    with pytest.raises(cue.Invalid):
+        list(pool.blocks(owner=100_000))
+    with pytest.raises(cue.Invalid):
+        list(pool.blocks(owner=-1))
+    for block in [*mine, kept]:
+        block.free()
+
+
 def test_stats_count(pool):
     before = pool.stats()
     assert before["blocks"] == 0

@@ -106,6 +106,8 @@ cdef extern from "cuelight/pool.h" nogil:
     int cue_block_free(cue_block *b)
     int cue_block_stat(const cue_block *b, cue_block_info *out)
     int cue_block_next(cue_pool *pool, uint32_t type, uint64_t *cursor, cue_block_info *out)
+    int cue_block_next_of(cue_pool *pool, uint32_t owner, uint32_t type, uint64_t *cursor, cue_block_info *out)
+    uint32_t CUE_ANY
     cue_block cue_move(cue_block *b)
 
     struct cue_budget_opts:

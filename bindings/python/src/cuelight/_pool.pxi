@@ -543,23 +543,31 @@ cdef class Pool:
 
     # -- the whole --
 
-    def blocks(self, type=None):
+    def blocks(self, type=None, owner=None):
         """Looks at every live block in turn without stopping anyone.
 
         Parameters
         ----------
         type : int, optional
             Only blocks of this type.
+        owner : int, optional
+            Only blocks of the party with this number (`BlockInfo.owner`, `PartyInfo.party`), 0: of the pool itself.
 
         Yields
         ------
         BlockInfo
             Each is consistent, the whole is a moving picture.
+
+        Raises
+        ------
+        Invalid
+            The pool has no such number.
         """
         cdef cue_block_info info
         cdef uint64_t cursor = 0
         cdef uint32_t only = 0 if type is None else <uint32_t>whole(type, "type", UINT32_MAX)
-        while check(cue_block_next(self.handle.get(), only, &cursor, &info)):
+        cdef uint32_t whose = CUE_ANY if owner is None else <uint32_t>whole(owner, "owner", UINT32_MAX - 1)
+        while check(cue_block_next_of(self.handle.get(), whose, only, &cursor, &info)):
             if type is None or info.type == only:
                 yield block_info(&info)
 
