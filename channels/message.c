@@ -79,28 +79,30 @@ int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue
 
 /* ---- pack ---- */
 
+struct envelope_try {
+    uint64_t room;
+    const struct fresh *fresh;
+    struct taken *out;
+};
+
+static int envelope_try(struct cue_pool *pool, void *arg)
+{
+    const struct envelope_try *want = arg;
+    return block_take(pool, want->room, 0, want->fresh, want->out);
+}
+
 static int envelope_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, int64_t deadline, struct taken *out)
 {
     int status = block_take(pool, room, 0, fresh, out);
     if (__builtin_expect(status != CUE_ENOMEM || deadline == 0, 1))
         return status;
-    /* cue_block_alloc knows how to wait for room; what it gives is an ordinary block of that size */
-    cue_block block;
-    struct block_ref ref;
-    deadline = deadline_made(deadline);
-    int64_t left = deadline == INT64_MAX ? INT64_MAX : deadline - clock_ns();
-    status = cue_block_alloc(pool, room,
-                             &(cue_block_opts){ .type = fresh->type < POOL_TYPE_SYSTEM ? fresh->type : 0, .wait = CUE_NS(left) }, &block);
-    if (status || (status = handle_open(&block, &ref)))
+    if ((status = pool_wait_begin(pool)))
         return status;
-    *out = (struct taken){ ref.rec, ref.index, ref.generation, block.data };
-    /* relaxed: ours; made readable by SENT */
-    rec_set_size(ref.rec, fresh->size);
-    atomic_store_explicit(&ref.rec->type, fresh->type, relaxed);
-    atomic_store_explicit(&ref.rec->id, fresh->id, relaxed);
-    atomic_store_explicit(&ref.rec->note, fresh->note, relaxed);
-    atomic_store_explicit(&ref.rec->name_hash, fresh->name_hash, relaxed);
-    return 0;
+    status = room_wait(pool, deadline_made(deadline), envelope_try, &(struct envelope_try){ room, fresh, out });
+    if (!status)
+        status = pool_wait_look(pool); /* closed meanwhile: it goes with the rest */
+    pool_wait_end(pool);
+    return status;
 }
 
 static void pack_block_itself(const struct block_ref *ref, uint64_t state, uint64_t bytes, struct parcel *out)

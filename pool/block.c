@@ -278,6 +278,10 @@ static int alloc_try(struct cue_pool *pool, void *arg)
     if (__builtin_expect(!(pool->flags & POOL_LIMITED), 1))
         return alloc_now(pool, want->size, want->opts, want->taken);
     int status = alloc_within_limits(pool, want->size, want->opts, want->taken, &want->places);
+    if (want->places && pool_reap(pool)) { /* the dead may have held them */
+        want->places = false;
+        status = alloc_within_limits(pool, want->size, want->opts, want->taken, &want->places);
+    }
     return want->places ? CUE_ENOMEM : status; /* somebody may free one: who waits goes on waiting */
 }
 
@@ -293,7 +297,7 @@ static int alloc_waiting(struct cue_pool *pool, size_t size, const cue_block_opt
     bool waits = opts && opts->wait.ns > 0;
     int status;
     if (waits)
-        status = room_awaited(pool) ? CUE_ENOMEM : alloc_try(pool, &want); /* behind those who came first */
+        status = room_awaited(pool, 0) ? CUE_ENOMEM : alloc_try(pool, &want); /* behind those who came first */
     else
         status = room_held(pool) ? alloc_held_back(pool) : alloc_try(pool, &want);
     if (status == CUE_ENOMEM && waits)

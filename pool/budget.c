@@ -370,9 +370,11 @@ static int budget_alloc(const struct budget_ref *budget, const cue_budget_want *
     if (size > PTRDIFF_MAX || units_of(want.weight = weight_of(budget, size)) > budget->limit)
         return trail(CUE_ETOOBIG, "%zu bytes are beyond the whole budget of %llu in pool %s", size,
                      (unsigned long long)budget->words->bytes, budget->pool->name);
-    int status = want.waits && room_awaited(budget->pool) ? CUE_ENOMEM : budget_try(budget->pool, &want); /* behind those who came first */
+    uint32_t limit = budget->type | 1; /* no two budgets share one, nor is it 0 */
+    bool behind = want.waits && room_awaited(budget->pool, limit);
+    int status = behind ? CUE_ENOMEM : budget_try(budget->pool, &want);
     if (status == CUE_ENOMEM && want.waits)
-        status = room_wait_asking(budget->pool, deadline_of(ask->wait), budget_try, &want, ask->stop, ask->arg);
+        status = room_wait_limited(budget->pool, limit, deadline_of(ask->wait), budget_try, &want, ask->stop, ask->arg);
     return status == CUE_ENOMEM && want.lack ? refused(&want) : status;
 }
 

@@ -587,6 +587,8 @@ static int find_awaited(struct cue_pool *pool, const struct wanted *want, int64_
         int64_t nap = deadline_nap(deadline);
         if (status != CUE_ENOENT || nap <= 0)
             break;
+        if (!observer)
+            pool_before_sleep(pool); /* who is to make the block may need what we hold */
         if (futex_wait(version, seen, nap) == CUE_EINTR)
             return CUE_EINTR;
     }

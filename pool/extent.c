@@ -721,9 +721,7 @@ bool pool_under_pressure(struct cue_pool *pool)
 
 bool pool_give_up_missed(struct cue_pool *pool)
 {
-    if (!pool_under_pressure(pool))
-        return false;
-    bool slabs = slabs_give_up_thread(pool), extents = extents_give_up(pool);
+    bool slabs = slabs_give_up_missed(pool), extents = pool_under_pressure(pool) && extents_give_up(pool);
     return slabs || extents;
 }
 

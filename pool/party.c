@@ -69,6 +69,7 @@ static bool slot_take(struct cue_pool *pool, unsigned slot, const char *label)
     atomic_store_explicit(&party->start, process_start_time(getpid()), relaxed);
     atomic_store_explicit(&party->since_ns, (uint64_t)clock_ns(), relaxed);
     atomic_store_explicit(&party->waiting, 0, relaxed);
+    atomic_store_explicit(&party->limited, 0, relaxed);
     atomic_store_explicit(&party->quota, pool->quota, relaxed);
     atomic_store_explicit(&party->failed, 0, relaxed);
     atomic_store_explicit(&party->uid, (uint32_t)geteuid(), relaxed);
@@ -156,7 +157,7 @@ unsigned pool_reap(struct cue_pool *pool)
             reaped++;
     if (reaped) {
         parties_changed(pool);
-        futex_wake(&pool->header->room, INT_MAX);
+        room_wake(pool);
     }
     return reaped;
 }

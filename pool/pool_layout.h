@@ -163,7 +163,11 @@ struct party {
     _Atomic uint64_t failed;     /* allocations that this slot's parties were refused; added to by the party */
     uint64_t counters[7];
     char label[POOL_NAME_BYTES];
-    uint64_t tail[8];
+    _Atomic uint64_t limited;    /* as `waiting`, of who waits for a place under a limit of its own (budget.c), whichever */
+    _Atomic uint64_t limited_ns; /* as waiting_ns */
+    _Atomic uint32_t limited_by; /* the limit; before `limited` */
+    uint32_t spare;
+    uint64_t tail[5];
 };
 static_assert(sizeof(struct party) == 256, "a slot is four lines");
 
@@ -244,12 +248,12 @@ struct pool_header {
     char maker[POOL_NAME_BYTES];
     uint64_t spare2[64 - 44];
     /* shared words, a line each */
-    _Alignas(64) _Atomic uint32_t life;    /* LIFE_…: set under LOCK_INIT, or GONE by destroy */
-    _Alignas(64) _Atomic uint32_t room;    /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */
-    _Atomic uint64_t tickets;              /* the last one that was given to a waiter for room */
-    _Atomic uint32_t pressure;             /* grows when somebody found no room: all give up what they hold at their next chance */
-    _Atomic uint64_t line;                 /* bit 0: somebody may be waiting for room; the rest counts who came. By CAS, see room.c */
-    _Atomic uint64_t hold_until;           /* CLOCK_MONOTONIC, or 0: who does not wait leaves the room to the oldest waiter till then */
+    _Alignas(64) _Atomic uint32_t life; /* LIFE_…: set under LOCK_INIT, or GONE by destroy */
+    _Alignas(64) _Atomic uint32_t room; /* futex: bit 0: somebody waits for room; the rest counts frees seen with that bit */
+    _Atomic uint64_t tickets;           /* the last one that was given to a waiter for room */
+    _Atomic uint32_t pressure;          /* grows when somebody found no room: all give up what they hold at their next chance */
+    _Atomic uint64_t line;              /* bit 0: somebody may be waiting for room, bit 1: for a limit; the rest counts who came. By CAS */
+    _Atomic uint64_t hold_until;        /* CLOCK_MONOTONIC, or 0: who does not wait leaves the room to the oldest waiter till then */
     _Alignas(64) _Atomic uint32_t parties; /* futex: grows with each join, leave, reap */
     _Alignas(64) _Atomic uint32_t dir_top; /* levels of the directory that are present */
     _Alignas(64) _Atomic uint64_t present; /* bytes taken; added after shm_populate, a count for people */

@@ -105,11 +105,13 @@ bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out);
 
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */
-/* room_wait, of which only `stop` makes an end before its time: asked after each nap and each signal. The place in the line is kept. */
-int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                     int (*stop)(void *arg), void *stop_arg);
-bool room_awaited(struct cue_pool *pool); /* does somebody who can act wait for room? Then who would wait stands behind */
-bool room_held(struct cue_pool *pool);    /* shall who does not wait leave the room to somebody who has waited for long? */
+/* room_wait for something under a limit, of which only `stop` makes an end before its time: asked after each nap and each signal. Who
+ * waits for the same limit stands in one line. */
+int room_wait_limited(struct cue_pool *pool, uint32_t limit, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                      int (*stop)(void *arg), void *stop_arg);
+/* Does somebody who can act wait for room (0), or under that limit? Then who would wait stands behind. */
+bool room_awaited(struct cue_pool *pool, uint32_t limit);
+bool room_held(struct cue_pool *pool); /* shall who does not wait leave the room to somebody who has waited for long? */
 
 /* ---- limit.c ---- */
 int limit_place(struct cue_pool *pool, uint32_t index, uint64_t generation); /* in a pool with max_allocations: CUE_ELIMIT, CUE_ENOMEM */
@@ -126,6 +128,7 @@ int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, s
 void slab_returned(struct cue_pool *pool, uint32_t index);
 void slabs_give_up(struct cue_pool *pool);        /* all threads' cursors: at the last close */
 bool slabs_give_up_thread(struct cue_pool *pool); /* this thread's; whether it had any */
+bool slabs_give_up_missed(struct cue_pool *pool); /* the same, if somebody has missed room since this thread last did so */
 bool slabs_dissolve_empty(struct cue_pool *pool); /* unowned slabs without a live block become free runs; whether any did */
 void slab_hint(struct cue_pool *pool, uint32_t slab, uint32_t word, uint64_t bits); /* recovery: these are free, perhaps nobody knows */
 

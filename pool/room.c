@@ -6,6 +6,9 @@
  * then stands behind them, also when there is room: `line`, bit 0, says that there may be somebody. It is set after the ticket shows;
  * who sees it and finds no ticket takes it off by a CAS that fails if somebody has come since.
  *
+ * Who waits for a place under a limit of its own, a budget, is in a line with those who wait for the same limit, and in nobody else's way:
+ * else one who has to wait for room before it can free what is under the limit, and one who waits for that, would wait for each other.
+ *
  * Nobody waits for one that cannot act: a ticket counts only while its party lives and its thread has looked within the last two
  * watch periods. A waiter that was stopped keeps its ticket and has its turn again when it goes on.
  *
@@ -13,14 +16,15 @@
  * periods in vain holds them back until `hold_until` (CUE_ENOMEM): for an eighth of the time that it has waited, from two periods to
  * twenty, and then not for five times as long. What comes free meanwhile gathers for it, so it is served in the first of these times in
  * which enough does; and one who waits for what never comes costs those who do not wait a sixth of the time. It is a request, and only
- * a time: nobody has to take it back, and the dead cannot leave it behind. A block out of the slab that a thread has open is not held
- * back, that room is nobody else's; nor are messages, since what is on its way ends in a free.
+ * a time: nobody has to take it back, and the dead cannot leave it behind. A block out of what a thread has open or its process has just
+ * freed is not held back, that room is nobody else's; nor are messages, since what is on its way ends in a free.
  *
  * What is free in extents and slabs that others hold cannot be had before they give it up (`pressure`). They do so at their next
  * request for granules, before they sleep in the library, and at their next free while somebody waits.
  *
- * `room` is the futex word (model room.pml): bit 0 says that somebody waits, the rest counts. A waiter sets the bit, tries, sleeps on what it
- * saw; a free clears the bit, counts the word up and wakes all. Killed with a ticket: the slot is dead, and the next joiner clears it.
+ * `room` is the futex word (model room.pml): bit 0 says that somebody waits, the rest counts. A waiter sets the bit, tries, sleeps on
+ * what it saw; a free clears the bit, counts the word up and wakes all. Killed with a ticket: the slot is dead, and the next joiner
+ * clears it.
  */
 #include "pool_private.h"
 
@@ -29,6 +33,7 @@
 struct room_waiter {
     uint64_t ticket;
     int64_t turn_ns, hold_ns; /* since when it has had the turn, 0: not yet; when to hold others back again */
+    uint32_t limit;           /* 0: it waits for room */
     struct room_waiter *next;
 };
 
@@ -37,7 +42,12 @@ enum { STALE_NS = 2 * WATCH_PERIOD_NS };
 #define HOLD_LEAST_NS (2 * (int64_t)WATCH_PERIOD_NS)
 #define HOLD_MOST_NS (20 * (int64_t)WATCH_PERIOD_NS)
 
-static _Thread_local bool has_turn; /* this thread tries as a waiter: what it allocates is what others are held back for */
+#define LINE_BIT(limit) ((limit) ? UINT64_C(2) : UINT64_C(1))
+#define LINE_ONE UINT64_C(4)
+
+/* This thread tries as a waiter: what it allocates is what others are held back for. The first in the line for room wakes nobody by what it
+ * gives back itself: it would wake itself. */
+static _Thread_local enum { NO_TURN, ROOM_TURN, LIMIT_TURN } turn_of;
 
 /* In one step: a waiter that set the bit between two would sleep on a word that a third one could bring back. */
 static void room_call(struct cue_pool *pool)
@@ -51,15 +61,19 @@ static void room_call(struct cue_pool *pool)
         }
 }
 
+/* Also if we have seen that somebody missed some: what we took since is missed, too. */
 static __attribute__((noinline)) void give_up_and_call(struct cue_pool *pool)
 {
-    pool_give_up_missed(pool);
+    slabs_give_up_thread(pool);
+    extents_give_up(pool);
     room_call(pool);
 }
 
 void room_wake(struct cue_pool *pool)
 {
-    if (__builtin_expect(!(atomic_load_explicit(&pool->header->room, acquire) & 1), 1))
+    if (__builtin_expect(!(atomic_load_explicit(&pool->header->room, seq_cst) & 1), 1)) /* pairs with: wait_in_line */
+        return;
+    if (turn_of == ROOM_TURN)
         return;
     give_up_and_call(pool);
 }
@@ -70,26 +84,42 @@ void pool_before_sleep(struct cue_pool *pool)
         room_call(pool);
 }
 
-/* The slot shows our oldest. Under waiters_lock. */
-static void show_oldest(struct cue_pool *pool)
+/* Our oldest waiter for room, or the same limit, or (`any`) any limit. Under waiters_lock. */
+static const struct room_waiter *oldest(const struct cue_pool *pool, uint32_t limit, bool any)
+{
+    const struct room_waiter *at = pool->waiters;
+    while (at && (any && limit ? !at->limit : at->limit != limit))
+        at = at->next;
+    return at;
+}
+
+/* The slot shows our oldest of that kind. Under waiters_lock. */
+static void show_oldest(struct cue_pool *pool, uint32_t limit)
 {
     struct party *party = &pool->parties[pool->self];
-    atomic_store_explicit(&party->waiting_ns, (uint64_t)clock_ns(), relaxed); /* before the ticket that it is for */
-    atomic_store_explicit(&party->waiting, pool->waiters ? pool->waiters->ticket : 0, release);
+    const struct room_waiter *first = oldest(pool, limit, true);
+    uint64_t now = (uint64_t)clock_ns(), ticket = first ? first->ticket : 0;
+    if (!limit) {
+        atomic_store_explicit(&party->waiting_ns, now, relaxed); /* before the ticket that it is for */
+        atomic_store_explicit(&party->waiting, ticket, release);
+        return;
+    }
+    atomic_store_explicit(&party->limited_ns, now, relaxed); /* the same */
+    atomic_store_explicit(&party->limited_by, first ? first->limit : 0, relaxed);
+    atomic_store_explicit(&party->limited, ticket, release);
 }
 
 static void waiter_enter(struct cue_pool *pool, struct room_waiter *me)
 {
     pthread_mutex_lock(&pool->waiters_lock);
-    *me =
-        (struct room_waiter){ .ticket = atomic_fetch_add_explicit(&pool->header->tickets, 1, acq_rel) + 1 }; /* under the lock: in order */
+    me->ticket = atomic_fetch_add_explicit(&pool->header->tickets, 1, acq_rel) + 1; /* under the lock: in order */
     struct room_waiter **last = &pool->waiters;
     while (*last)
         last = &(*last)->next;
     *last = me;
-    show_oldest(pool);
+    show_oldest(pool, me->limit);
     uint64_t line = atomic_load_explicit(&pool->header->line, relaxed);
-    while (!cas(&pool->header->line, &line, (line + 2) | 1)) /* pairs with: room_awaited */
+    while (!cas(&pool->header->line, &line, (line + LINE_ONE) | LINE_BIT(me->limit))) /* pairs with: room_awaited */
         ;
     pthread_mutex_unlock(&pool->waiters_lock);
 }
@@ -102,24 +132,26 @@ static void waiter_leave(struct cue_pool *pool, struct room_waiter *me)
             *link = me->next;
             break;
         }
-    show_oldest(pool);
+    show_oldest(pool, me->limit);
     pthread_mutex_unlock(&pool->waiters_lock);
     if (me->hold_ns)
         atomic_store_explicit(&pool->header->hold_until, 0, relaxed); /* a request; at worst the next one's, which comes again */
 }
 
-/* Is there a ticket before this one of somebody who can act? `any`: whether there is one at all, of somebody who lives or is not known to
- * have died. */
-static bool acts_before(struct cue_pool *pool, uint64_t than, bool *any)
+/* Is there a ticket before this one, for the same, of somebody who can act? `any`: whether there is one of this kind at all, of somebody
+ * who lives or is not known to have died. */
+static bool acts_before(struct cue_pool *pool, uint32_t limit, uint64_t than, bool *any)
 {
     uint64_t now = (uint64_t)clock_ns();
     for (unsigned slot = 0; slot < pool->max_parties; slot++) {
         struct party *party = &pool->parties[slot];
-        uint64_t ticket = atomic_load_explicit(&party->waiting, acquire),
-                 seen = atomic_load_explicit(&party->waiting_ns, relaxed); /* a hint */
+        uint64_t ticket = atomic_load_explicit(limit ? &party->limited : &party->waiting, acquire),
+                 seen = atomic_load_explicit(limit ? &party->limited_ns : &party->waiting_ns, relaxed); /* a hint */
         if (!ticket || party_state(atomic_load_explicit(&party->word, acquire)) != PARTY_LIVE)
             continue;
         *any = true;
+        if (limit && atomic_load_explicit(&party->limited_by, relaxed) != limit) /* a hint */
+            continue;
         bool acts = now < seen + STALE_NS && seen < now + STALE_NS; /* else it is stopped, or of another time namespace */
         if (ticket < than && acts && !party_dead(pool, slot, UINT32_MAX))
             return true;
@@ -127,16 +159,16 @@ static bool acts_before(struct cue_pool *pool, uint64_t than, bool *any)
     return false;
 }
 
-bool room_awaited(struct cue_pool *pool)
+bool room_awaited(struct cue_pool *pool, uint32_t limit)
 {
     uint64_t line = atomic_load_explicit(&pool->header->line, acquire); /* pairs with: waiter_enter */
     bool any = false;
-    if (__builtin_expect(!(line & 1), 1))
+    if (__builtin_expect(!(line & LINE_BIT(limit)), 1))
         return false;
-    if (acts_before(pool, UINT64_MAX, &any))
+    if (acts_before(pool, limit, UINT64_MAX, &any))
         return true;
     if (!any)
-        cas(&pool->header->line, &line, line & ~UINT64_C(1));
+        cas(&pool->header->line, &line, line & ~LINE_BIT(limit));
     return false;
 }
 
@@ -145,17 +177,17 @@ static bool my_turn(struct cue_pool *pool, const struct room_waiter *me)
 {
     bool any;
     pthread_mutex_lock(&pool->waiters_lock);
-    bool oldest_here = pool->waiters == me;
+    bool oldest_here = oldest(pool, me->limit, false) == me;
     if (oldest_here)
-        show_oldest(pool);
+        show_oldest(pool, me->limit);
     pthread_mutex_unlock(&pool->waiters_lock);
-    return oldest_here && !acts_before(pool, me->ticket, &any);
+    return oldest_here && !acts_before(pool, me->limit, me->ticket, &any);
 }
 
 bool room_held(struct cue_pool *pool)
 {
     int64_t until = (int64_t)atomic_load_explicit(&pool->header->hold_until, relaxed); /* a request */
-    if (__builtin_expect(until == 0, 1) || has_turn)
+    if (__builtin_expect(until == 0, 1) || turn_of != NO_TURN)
         return false;
     int64_t now = clock_ns();
     return now < until && until <= now + HOLD_MOST_NS; /* later: of another boot, or damage */
@@ -177,7 +209,6 @@ static void hold_back(struct cue_pool *pool, struct room_waiter *me)
 struct asked {
     int (*stop)(void *arg); /* or NULL: any signal ends the wait */
     void *arg;
-    bool limits; /* it waits for something else than room, too: others are not held back */
 };
 
 static bool stopped(const struct asked *asked, int woken)
@@ -185,15 +216,14 @@ static bool stopped(const struct asked *asked, int woken)
     return asked->stop ? asked->stop(asked->arg) != 0 : woken == CUE_EINTR;
 }
 
-static int try_in_turn(struct cue_pool *pool, struct room_waiter *me, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                       const struct asked *asked)
+static int try_in_turn(struct cue_pool *pool, struct room_waiter *me, int (*try)(struct cue_pool *pool, void *arg), void *arg)
 {
-    if (!asked->limits)
+    if (!me->limit)
         hold_back(pool, me);
-    has_turn = true;
+    turn_of = me->limit ? LIMIT_TURN : ROOM_TURN;
     int status = try(pool, arg);
-    has_turn = false;
-    if (status == CUE_ENOMEM)
+    turn_of = NO_TURN;
+    if (status == CUE_ENOMEM && !me->limit)
         pool_give_up_missed(pool); /* we have tried with it; nobody else has the turn, so nobody is woken */
     return status;
 }
@@ -207,10 +237,10 @@ static int wait_in_line(struct cue_pool *pool, struct room_waiter *me, int64_t d
         int status = pool_wait_look(pool);
         bool turn = !status && my_turn(pool, me);
         if (!status)
-            status = turn ? try_in_turn(pool, me, try, arg, asked) : CUE_ENOMEM;
+            status = turn ? try_in_turn(pool, me, try, arg) : CUE_ENOMEM;
         if (status != CUE_ENOMEM)
             return status;
-        if (!turn)
+        if (!turn || me->limit)
             pool_before_sleep(pool); /* what we hold may be what the one before us needs */
         int64_t nap = deadline_nap(deadline);
         if (nap <= 0)
@@ -220,10 +250,10 @@ static int wait_in_line(struct cue_pool *pool, struct room_waiter *me, int64_t d
     }
 }
 
-static int wait_as(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+static int wait_as(struct cue_pool *pool, uint32_t limit, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
                    const struct asked *asked)
 {
-    struct room_waiter me;
+    struct room_waiter me = { .limit = limit };
     waiter_enter(pool, &me);
     int status = wait_in_line(pool, &me, deadline, try, arg, asked);
     waiter_leave(pool, &me);
@@ -233,11 +263,11 @@ static int wait_as(struct cue_pool *pool, int64_t deadline, int (*try)(struct cu
 
 int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg)
 {
-    return wait_as(pool, deadline, try, arg, &(struct asked){ .limits = false });
+    return wait_as(pool, 0, deadline, try, arg, &(struct asked){ 0 });
 }
 
-int room_wait_asking(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                     int (*stop)(void *arg), void *stop_arg)
+int room_wait_limited(struct cue_pool *pool, uint32_t limit, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
+                      int (*stop)(void *arg), void *stop_arg)
 {
-    return wait_as(pool, deadline, try, arg, &(struct asked){ stop, stop_arg, true });
+    return wait_as(pool, limit, deadline, try, arg, &(struct asked){ stop, stop_arg });
 }

@@ -345,6 +345,16 @@ bool slabs_give_up_thread(struct cue_pool *pool)
     return any;
 }
 
+bool slabs_give_up_missed(struct cue_pool *pool)
+{
+    struct slab_cache *cache = cache_of(pool);
+    uint32_t now = atomic_load_explicit(&pool->header->pressure, relaxed); /* a hint */
+    if (!cache || cache->pressure_seen == now)
+        return false;
+    cache->pressure_seen = now;
+    return slabs_give_up_thread(pool);
+}
+
 bool slabs_dissolve_empty(struct cue_pool *pool)
 {
     bool any = false;

@@ -24,6 +24,7 @@ struct slab_cache {
     struct slab_cursor cursors[SLAB_CLASSES];
     struct cue_pool *pool;
     uint32_t incarnation, forks;
+    uint32_t pressure_seen;          /* the pool's `pressure` when this thread last gave up what it holds */
     struct slab_cache *next, **link; /* among the pool's, under registry_lock */
 };
 

@@ -80,7 +80,8 @@ int cue_pool_stat(struct cue_pool *pool, cue_pool_info *out)
     out->quota = pool->quota;
     for (unsigned s = 0; s < pool->max_parties; s++) {
         out->parties += party_state(atomic_load_explicit(&pool->parties[s].word, relaxed)) == PARTY_LIVE;
-        out->waiters += atomic_load_explicit(&pool->parties[s].waiting, relaxed) != 0;
+        out->waiters +=
+            atomic_load_explicit(&pool->parties[s].waiting, relaxed) || atomic_load_explicit(&pool->parties[s].limited, relaxed);
         out->failed += atomic_load_explicit(&pool->parties[s].failed, relaxed);
     }
     pool_each_record(pool, tally_record, out);
