@@ -315,6 +315,13 @@ static bool replier_lives(const struct question *q)
     return party_state(word) == PARTY_LIVE && party_epoch(word) == q->epoch && !party_dead(q->ch->pool, q->slot, party_epoch(word));
 }
 
+/* Whether somebody has cleaned up after it: what it had in its hands has gone where it goes. */
+static bool replier_swept(const struct question *q)
+{
+    uint64_t word = atomic_load_explicit(&q->ch->pool->parties[q->slot].word, acquire); /* pairs with: reap */
+    return party_state(word) != PARTY_LIVE || party_epoch(word) != q->epoch;
+}
+
 /* Notes who has it. Whether it waits in its lane. */
 static bool question_waits(struct question *q)
 {
@@ -360,9 +367,11 @@ static bool nobody_will_answer(struct question *q)
     if (waits || !q->noted || replier_lives(q))
         return false;
     pool_reap(q->ch->pool); /* which may put it back into its lane */
-    if (!question_waits(q) && !replier_lives(q))
-        return true;
-    return false;
+    unsigned slot = q->slot;
+    uint32_t epoch = q->epoch;
+    if (!replier_swept(q)) /* somebody else is at it, and has not come to the question yet */
+        return false;
+    return !question_waits(q) && q->slot == slot && q->epoch == epoch; /* else another one has it by now */
 }
 
 static void watch_replier(struct question *q)
