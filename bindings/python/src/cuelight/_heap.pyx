@@ -240,19 +240,20 @@ cdef class Arena:
     cdef int reserve(self, uint64_t end) except -1:
         """Makes the file at least `end` bytes long; its memory exists then."""
         cdef int64_t length = heap_length(self.fd)
-        cdef uint64_t target
+        cdef uint64_t before, target
         cdef int done
         if length > 0:
-            self.reserved = <uint64_t>length
+            self.reserved = max(self.reserved, <uint64_t>length)
         if end <= self.reserved:
             return 0
         if end > MOST:
             raise MemoryError(f"a heap of {end} bytes is more than there can be")
-        target = self.reserved + min(max(self.reserved, 1 << 16), 1 << 20)
+        before = self.reserved # other threads change it meanwhile
+        target = before + min(max(before, 1 << 16), 1 << 20)
         target = align_to(max(end, target), max(self.map_size, 4096))
         while True:
             with nogil:
-                done = heap_grow(self.fd, self.reserved, target)
+                done = heap_grow(self.fd, before, target)
             if done == 0:
                 break
             if errno == EINTR:
@@ -260,10 +261,10 @@ cdef class Arena:
             elif target > align_to(end, 4096):
                 target = align_to(end, 4096)
             elif errno == ENOMEM or errno == ENOSPC:
-                raise MemoryError(f"no memory for {end - self.reserved} more bytes of a heap")
+                raise MemoryError(f"no memory for {end - before} more bytes of a heap")
             else:
                 PyErr_SetFromErrno(OSError)
-        self.reserved = target
+        self.reserved = max(self.reserved, target)
         return 0
 
     cdef Region mapped(self, uint64_t start, uint64_t size):
