@@ -106,8 +106,8 @@ static int drop_oldest(struct ring_channel *ch, unsigned *in_vain)
     return status < 0 ? status : 0;
 }
 
-/* Found no room in time. 1: dropped, which counts as sent; 0: there is room now. */
-static int refuse(struct ring_channel *ch, const cue_msg *m, int status, unsigned *in_vain)
+/* Found no room in time; `packed`: the message, if it is. 1: dropped, which counts as sent; 0: there is room now. */
+static int refuse(struct ring_channel *ch, const cue_msg *m, struct parcel *packed, int status, unsigned *in_vain)
 {
     struct ring *ring = ch->ring;
     if (status != CUE_EFULL)
@@ -117,6 +117,8 @@ static int refuse(struct ring_channel *ch, const cue_msg *m, int status, unsigne
     atomic_fetch_add_explicit(ring->lane.full == CUE_FAIL ? &ring->refused : &ring->dropped_new, 1, relaxed); /* a count for people */
     if (ring->lane.full == CUE_FAIL || is_question(m))
         return status;
+    if (packed)
+        message_undo(ch->lane.pool, packed); /* first: the block is the envelope's */
     if (m->move)
         cue_block_release(m->move);
     return 1;
@@ -179,7 +181,7 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
     unsigned in_vain = 0;
     int status, pushed;
     while (no_room(ch, weight)) /* before anything is copied */
-        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status, &in_vain)))
+        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, NULL, status, &in_vain)))
             return status;
     status = pack(ch, m, 0, opened, &parcel);
     if (status == CUE_ENOMEM && deadline)
@@ -187,7 +189,7 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
     if (status)
         return status;
     while ((pushed = ch->way->push(ch, &parcel, false)) == 0)
-        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, status, &in_vain)))
+        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, &parcel, status, &in_vain)))
             break;
     if (pushed > 0) {
         went(ch, m, &parcel, opened);
