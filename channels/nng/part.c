@@ -40,7 +40,7 @@ void part_hang_up(struct receiver *r, uint32_t pipe)
  * has yet to make the connection on which it can be told. */
 static bool speaking(struct receiver *r)
 {
-    int32_t done = 0;
+    int32_t done = 0, pipes = atomic_load_explicit(&r->pipes, acquire); /* first: who is not counted is in `gone`; pairs with: on_pipe */
     bool deaf = false;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PEERS_MAX; i++) {
@@ -50,8 +50,8 @@ static bool speaking(struct receiver *r)
         deaf = deaf || (peer->incarnation && !peer->pool && !peer->parted && !peer_listens(r, peer) && !pipe_ended(r, peer->pipe));
     }
     pthread_mutex_unlock(&r->lock);
-    atomic_store_explicit(&r->admits, deaf, relaxed);       /* pairs with nothing: who comes too early comes again */
-    return atomic_load_explicit(&r->pipes, acquire) > done; /* pairs with: on_pipe */
+    atomic_store_explicit(&r->admits, deaf, relaxed); /* pairs with nothing: who comes too early comes again */
+    return pipes > done;
 }
 
 void part(struct receiver *r, bool (*step)(struct receiver *r))

@@ -48,7 +48,7 @@ static void answer_near(const struct receiver *r, const struct peer *peer, struc
     atomic_store_explicit(&cell->session, r->lane.id, relaxed);                                         /* the same */
     atomic_store_explicit(&cell->word, cell_word(peer->incarnation, peer->said, peer->acked), seq_cst); /* pairs with: take_word */
     uint32_t bell = atomic_fetch_add_explicit(&cell->bell, BELL_ONE, seq_cst);                          /* pairs with: sender_thread */
-    if (bell & BELL_ASLEEP)
+    if (bell & BELL_ASLEEP || peer->said) /* an order is for one who does not wait for acknowledgements, too */
         futex_wake(&cell->bell, 1);
 }
 
@@ -254,7 +254,8 @@ static bool number_possible(const struct wire_head *head)
 static bool parts(struct receiver *r, struct peer *known, const struct wire_head *head)
 {
     pthread_mutex_lock(&r->lock);
-    bool last = known && known->said == WIRE_BYE && known->pipe == r->pipe && known->incarnation != head->incarnation;
+    bool last = atomic_load_explicit(&r->parting, relaxed) && known && known->said == WIRE_BYE && known->pipe == r->pipe &&
+                known->incarnation != head->incarnation;
     if (last)
         known->parted = true;
     pthread_mutex_unlock(&r->lock);

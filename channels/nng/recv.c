@@ -422,6 +422,7 @@ static void *guard_thread(void *arg)
     while (poll(&stop, 1, GUARD_LOOK_MS) <= 0)
         if (guard_stuck(r->guard)) {
             part(r, wait_a_moment);
+            atomic_store_explicit(&r->admits, false, relaxed); /* nobody to the new listener before `parting` ends */
             guard_heal(r->guard);
             atomic_store_explicit(&r->parting, false, relaxed); /* whoever comes now is let in */
         }

@@ -28,6 +28,8 @@
 
 enum { FLUSH_DEFAULT_NS = 50 * 1000, STUCK_MS = 1, REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
 
+#define PARTED_MOST_NS (10 * INT64_C(1000000000)) /* more than part.c takes */
+
 const size_t sender_bytes = sizeof(struct sender);
 
 void sender_poke(struct sender *s)
@@ -126,7 +128,7 @@ static void acknowledge(struct sender *s, uint64_t upto)
 }
 
 /* The receiver wants no more of this incarnation. What is not acknowledged waits for the next hello, after BYE for the next
- * connection: the hello that follows is the last packet on this one, see part.c. */
+ * connection: the hello that follows is the last packet on this one, see part.c; unless it stays although it was to be closed. */
 static void stop_sending(struct sender *s, bool bye)
 {
     s->welcome = false;
@@ -134,7 +136,8 @@ static void stop_sending(struct sender *s, bool bye)
     packet_forget(s);
     if (bye && s->known_pipe)
         sender_hello(s);
-    s->parted = bye;
+    if (bye)
+        s->hello_due = clock_ns() + PARTED_MOST_NS;
 }
 
 /* What a receiver has said, in the cell or through NNG. */
@@ -428,8 +431,9 @@ static void see_connection(struct sender *s)
     if (pipe == s->known_pipe)
         return;
     s->known_pipe = pipe;
-    s->welcome = s->parted = false;
+    s->welcome = false;
     s->hellos = 0;
+    s->hello_due = 0;
     packet_forget(s);
     s->incarnation = next_incarnation(s->incarnation);
     if (pipe) {
@@ -456,7 +460,7 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
     s->armed = unsent || s->stuck;
     if (unsent)
         return s->flush_ns > 0 ? s->flush_ns : 0;
-    bool waits = s->known_pipe && !s->parted && (!s->welcome || s->base != s->encoded);
+    bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
     int64_t now = waits ? clock_ns() : 0; /* not the time-out of the sleep, which those who wait for room cut short */
     if (waits && s->hello_due && now >= s->hello_due && !s->stuck)
         sender_hello(s); /* is anybody there? */

@@ -69,7 +69,6 @@ struct sender {
     int64_t hello_due;       /* when to say hello again; 0: there is no need, or something was heard since */
     unsigned hellos;         /* since we were last welcome */
     bool welcome, far, was_far, armed;
-    bool parted;    /* the receiver takes this connection down: nothing more goes on it */
     int refused;    /* tls: why there is no connection: NNG's error, 0: not known */
     nng_msg *stuck; /* a packet that NNG had no room for */
     char scratch[SCRATCH];
