@@ -214,11 +214,13 @@ static bool parse_id(const char *text, uint64_t *id)
     char *end;
     errno = 0;
     uint64_t first = strtoull(text, &end, strchr(text, ':') ? 16 : 0);
-    if (errno || end == text)
+    if (errno || end == text || *text == '-')
         return false;
     *id = first;
     if (!*end)
         return true;
+    if (*end != ':' || !end[1] || end[1] == '-')
+        return false;
     uint64_t index = strtoull(end + 1, &end, 16);
     *id = automatic_id((uint32_t)index, first);
     return errno == 0 && !*end && index <= UINT32_MAX && first <= UINT32_MAX;

@@ -38,9 +38,15 @@ static bool is_file(const char *path)
 static int file_place(const char *given, struct place *place)
 {
     char *real = realpath(given, NULL);
+    struct stat as_given, resolved;
+    if (real && stat(given, &as_given) == 0 &&
+        (stat(real, &resolved) || as_given.st_dev != resolved.st_dev || as_given.st_ino != resolved.st_ino)) {
+        free(real); /* through /proc/PID/root: what such a link says is another's path */
+        real = NULL;
+    }
     int length = snprintf(place->path, sizeof place->path, "%s", real ? real : given);
     place->file = true;
-    place->nameless = !real && is_file(given);
+    place->nameless = !real && is_file(given) && lstat(given, &as_given) == 0 && S_ISLNK(as_given.st_mode);
     free(real);
     return (size_t)length < sizeof place->path ? EXIT_FINE
                                                : say(EXIT_USAGE, "%s: a path of more than %zu bytes", given, sizeof place->path);
@@ -108,16 +114,17 @@ int open_place(const struct place *place, const cue_pool_opts *opts, cue_pool **
 
 int look_at(const struct place *place, int (*with)(cue_pool *pool, void *arg), void *arg, int *status)
 {
-    struct sigaction guard = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO };
+    struct sigaction guard = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO }, before;
     cue_pool *pool;
     int code = EXIT_FINE;
     cut_off = 0;
-    sigaction(SIGBUS, &guard, NULL);
+    sigaction(SIGBUS, &guard, &before);
     *status = open_place(place, &(cue_pool_opts){ .flags = CUE_ATTACH | CUE_READ_ONLY, .mode = 0777 }, &pool);
     if (!*status) {
         code = with(pool, arg);
         cue_pool_close(pool);
     }
+    sigaction(SIGBUS, &before, NULL);
     if (cut_off)
         *status = trail(CUE_ECORRUPT, "%s ends before its tables do: it was cut off, or its file system is full", place->path);
     return *status ? code_of(*status) : code;
