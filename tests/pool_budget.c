@@ -7,6 +7,8 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <poll.h>
+#include <pthread.h>
 
 enum { BUDGET = 32768, TYPE = 0x10000, WORKERS = 4 };
 
@@ -295,4 +297,33 @@ Test(budget, who_waits_is_asked_whether_to_go_on)
     want = (cue_budget_want){ .wait = CUE_MS(1) };
     cr_assert(eq(int, cue_budget_alloc(&budget, 1, &want, &b), CUE_ENOMEM));
     CUE_MUST(cue_budget_free(&budget, &a));
+}
+
+static void *wait_under_the_budget(void *arg)
+{
+    CUE_MUST(cue_budget_alloc(&budget, 32, &(cue_budget_want){ .wait = CUE_SEC(60) }, arg));
+    return NULL;
+}
+
+/* Else who holds what is under the budget, and needs room before it frees it, and who waits for that would wait for each other. */
+Test(budget, who_waits_under_a_budget_is_not_in_the_way_of_who_waits_for_room)
+{
+    cue_block whole, room, other, first, second;
+    cue_budget_opts opts = { .bytes = 64, .least = 32, .type = TYPE + BUDGET_TYPES };
+    cue_pool_info info = { 0 };
+    pthread_t thread;
+    CUE_MUST(cue_budget_make(pool, "other", &opts, &other));
+    CUE_MUST(take(BUDGET, &whole));
+    cr_assert(eq(int, pthread_create(&thread, NULL, wait_under_the_budget, &first), 0));
+    for (int64_t end = test_now_ms() + test_ms(30000); info.waiters == 0 && test_now_ms() < end; poll(NULL, 0, 1))
+        CUE_MUST(cue_pool_stat(pool, &info));
+    cr_assert(eq(u64, info.waiters, 1));
+    CUE_MUST(cue_block_alloc(pool, 64, &(cue_block_opts){ .wait = CUE_SEC(5) }, &room));
+    CUE_MUST(cue_budget_alloc(&other, 64, &(cue_budget_want){ .wait = CUE_SEC(5) }, &second));
+    CUE_MUST(cue_budget_free(&budget, &whole));
+    pthread_join(thread, NULL);
+    CUE_MUST(cue_budget_free(&budget, &first));
+    CUE_MUST(cue_budget_free(&other, &second));
+    CUE_MUST(cue_block_release(&room));
+    cue_block_free(&other);
 }

@@ -109,8 +109,7 @@ Test(limits, a_dead_partys_allocations_make_place)
     for (int i = 0; i < MOST - 12; i++)
         CUE_MUST(cue_block_alloc(pool, 64, NULL, &b[i]));
     cr_assert(eq(int, cue_block_alloc(pool, 64, NULL, &b[MOST - 1]), CUE_ELIMIT));
-    cast_kill(&owner);
-    pool_reap(pool);
+    cast_kill(&owner); /* and nobody cleans up after it but who needs the places */
     for (int i = MOST - 12; i < MOST; i++)
         CUE_MUST(cue_block_alloc(pool, 64, NULL, &b[i]));
     cr_assert(eq(int, cue_block_alloc(pool, 64, NULL, &(cue_block){ 0 }), CUE_ELIMIT));
@@ -144,6 +143,19 @@ Test(limits, who_waits_gets_the_next_place)
     CUE_MUST(cue_block_alloc(pool, 100, &(cue_block_opts){ .wait = CUE_SEC(60) }, &b));
     pthread_join(thread, NULL);
     CUE_MUST(cue_block_release(&b));
+    close_pool();
+}
+
+Test(limits, who_waits_for_a_place_sleeps)
+{
+    cue_block held, b;
+    open_with((cue_pool_opts){ .max_allocations = 1 });
+    CUE_MUST(cue_block_alloc(pool, 100, NULL, &held));
+    uint32_t before = atomic_load_explicit(&pool->header->room, memory_order_relaxed);
+    cr_assert(eq(int, cue_block_alloc(pool, 100, &(cue_block_opts){ .wait = CUE_MS(300) }, &b), CUE_ELIMIT));
+    uint32_t calls = atomic_load_explicit(&pool->header->room, memory_order_relaxed) - before;
+    cr_assert(lt(u32, calls, 100), "it woke itself %u times", calls);
+    CUE_MUST(cue_block_release(&held));
     close_pool();
 }
 

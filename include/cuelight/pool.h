@@ -271,7 +271,7 @@ typedef struct cue_budget_opts {
 
 typedef struct cue_budget_want {
     uint32_t subtype;       /* 0–255: the block's type is the budget's plus this */
-    cue_time wait;          /* for room: in the order of arrival, as cue_block_alloc */
+    cue_time wait;          /* for room: in the order in which those who wait under this budget came */
     int (*stop)(void *arg); /* asked while it waits, at least every 100 ms, and after each signal: nonzero ends the wait; NULL */
     void *arg;
     uint64_t spare[2]; /* zero */
