@@ -9,8 +9,10 @@
  * RETIRING. The last one out frees an empty lane, so that names do not pile up. Openers may come at any moment, so:
  *
  *   open     lease bit up (lease_take); gate += ONE, seq_cst; RETIRED in what it was: the lane is going, open anew by name
- *   retire   g = gate; nobody's lease bit is up but ours; empty; CAS gate g -> RETIRED  !!; free the block
+ *   retire   g = gate; nobody's lease bit is up but ours, nor does another thread of ours hold a lease; empty;
+ *            CAS gate g -> RETIRED  !!; free the block
  *
+ * All threads of a process share its bit, so its private count of leases is looked at as well; what follows holds for either.
  * If an opener's bit went up before our look, we see it and leave the lane alone. If it went up after it, then so did the
  * opener's addition come after our load of the gate: either before our CAS, which then fails, or after it, and then the opener
  * sees RETIRED. A sender that came and went between our load and our look has changed the gate, too; one that went before our
@@ -120,7 +122,7 @@ static enum tried try_retire(struct cue_pool *pool, struct record *rec, uint32_t
     lane.generation = generation;
     uint64_t gate = atomic_load_explicit(&head->gate, seq_cst); /* first, see above */
     if (!(gate & GATE_RETIRED)) {
-        if (lane_in_use(pool, rec, gone, true))
+        if (lane_in_use(pool, rec, gone, true) || !lease_alone(pool, index)) /* another process, or a thread of ours */
             return OTHERS;
         if (!lane.kind->empty(&lane))
             return MESSAGES;

@@ -139,6 +139,14 @@ bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint6
     return true;
 }
 
+bool lease_alone(struct cue_pool *pool, uint32_t index)
+{
+    _Atomic uint64_t *word = lease_word(pool, index);
+    uint64_t value = word_lock(word);
+    word_unlock(word, value);
+    return (value & COUNT_MASK) == COUNT_ONE;
+}
+
 bool lease_remains(struct cue_pool *pool, const struct record *rec, uint32_t index)
 {
     if (!(atomic_load_explicit(&rec->lease[pool->lease_word], acquire) & pool->lease_bit))

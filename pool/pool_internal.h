@@ -229,6 +229,8 @@ int lease_take(struct cue_pool *pool, struct record *rec, uint32_t index, uint64
 bool lease_pin(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
 /* Whether it was this process's last one on the block. */
 bool lease_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
+/* Whether this process holds exactly one lease on it, the caller's. */
+bool lease_alone(struct cue_pool *pool, uint32_t index);
 /* At the last close: whether we view it; it is then on pool->remaining until its lease_drop. */
 bool lease_remains(struct cue_pool *pool, const struct record *rec, uint32_t index);
 /* Attach a block by index and generation, however it came to be known, as a handle. The whole generation must match, or with
