@@ -1,6 +1,7 @@
 /* Questions through sockets to who cannot map the asker's pool: each gets its own answer, whole and once, over every transport;
  * what ends a wait besides; answers that lie, questions that lie.
  * budget: 90 s */
+#include "tests/certificates.h"
 #include "tests/questions.h"
 #include "tests/two_hosts.h"
 
@@ -121,14 +122,8 @@ Test(nng_ask, each_gets_its_own_answer_over_ws)
 
 Test(nng_ask, each_gets_its_own_answer_over_tls)
 {
-    char command[300];
-    const char *engine = nng_tls_engine_name();
-    if (!engine || !*engine || strcmp(engine, "none") == 0)
-        cr_skip_test("this NNG was built without TLS");
-    if (system("openssl version >/dev/null 2>&1") != 0)
-        cr_skip_test("openssl is not installed: no certificates");
-    snprintf(command, sizeof command, "%s %s", TLS_MAKE, folder);
-    cr_assert(eq(int, system(command), 0));
+    char command[TEST_PATH + 40];
+    need_tls(folder);
     int port = test_port();
     static const char format[] = "tls+tcp://127.0.0.1:%d?ca=%s/ca.pem&cert=%s/%s.pem&key=%s/%s.key%s";
     snprintf(url, sizeof url, format, port, folder, folder, "server", folder, "server", "");

@@ -1,6 +1,7 @@
 /* Socket lanes under SIGKILL and SIGSTOP: every block is delivered at most once, and at least once but for what the killed had in
  * hand; each has a number and a checksum. Of the ends some are also held for a while, before they go on or are killed.
  * budget: 120 s */
+#include "tests/certificates.h"
 #include "tests/harness.h"
 
 #include <criterion/criterion.h>
@@ -56,15 +57,8 @@ static void over_tcp(void)
 static void over_tls(void)
 {
     static const char form[] = "tls+tcp://127.0.0.1:%d?ca=%s/ca.pem&cert=%s/%s.pem&key=%s/%s.key%s";
-    const char *engine = nng_tls_engine_name();
-    char command[300];
     int port = test_port();
-    if (!engine || !*engine || strcmp(engine, "none") == 0)
-        cr_skip_test("this NNG was built without TLS");
-    if (system("openssl version >/dev/null 2>&1") != 0)
-        cr_skip_test("openssl is not installed: no certificates");
-    snprintf(command, sizeof command, "%s %s", TLS_MAKE, folder);
-    cr_assert(eq(int, system(command), 0), "see %s/make.log", folder);
+    need_tls(folder);
     snprintf(url, sizeof url, form, port, folder, folder, "server", folder, "server", "");
     snprintf(sender_url, sizeof sender_url, form, port, folder, folder, "client", folder, "client", "&server=localhost");
     kills = KILLS_TLS;

@@ -4,6 +4,7 @@
  * descriptors as before. STRANGERS=n in the environment: how many vanish, 300 if it is not said.
  * budget: 120 s */
 #include "tests/cast/nng_storm.h"
+#include "tests/certificates.h"
 #include "tests/harness.h"
 
 #include <criterion/criterion.h>
@@ -52,16 +53,10 @@ static bool is(const char *scheme)
 
 /* ---- the lane ---- */
 
-static void make_certificates(void)
+static void trust_certificates(void)
 {
     char command[4 * TEST_PATH + 60];
-    const char *engine = nng_tls_engine_name();
-    if (!engine || !*engine || strcmp(engine, "none") == 0)
-        cr_skip_test("this NNG was built without TLS");
-    if (system("openssl version >/dev/null 2>&1") != 0)
-        cr_skip_test("openssl is not installed: no certificates");
-    snprintf(command, sizeof command, "%s %s", TLS_MAKE, folder);
-    cr_assert(eq(int, system(command), 0), "see %s/make.log", folder);
+    need_tls(folder);
     cr_assert(eq(int, nng_tls_config_alloc(&tls, NNG_TLS_MODE_CLIENT), 0));
     snprintf(command, sizeof command, "%s/ca.pem", folder);
     cr_assert(eq(int, nng_tls_config_ca_file(tls, command), 0));
@@ -87,7 +82,7 @@ static void begin(const char *scheme)
         snprintf(url, sizeof url, "ipc://%s/lane", folder);
         strcpy(sender_url, url);
     } else if (is("tls+tcp")) {
-        make_certificates();
+        trust_certificates();
         static const char form[] = "tls+tcp://127.0.0.1:%d?ca=%s/ca.pem&cert=%s/%s.pem&key=%s/%s.key%s";
         snprintf(url, sizeof url, form, port, folder, folder, "server", folder, "server", "");
         snprintf(sender_url, sizeof sender_url, form, port, folder, folder, "client", folder, "client", "&server=localhost");

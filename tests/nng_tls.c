@@ -2,6 +2,7 @@
  * made by tests/tls/make.
  * budget: 90 s
  * not under tsan: NNG takes the dialer that asks why it was refused down on a thread of its own, and it is not instrumented */
+#include "tests/certificates.h"
 #include "tests/harness.h"
 
 #include <criterion/criterion.h>
@@ -14,23 +15,13 @@ static char name[64], folder[TEST_PATH];
 static cue_pool *pool;
 static int port;
 
-static bool has_tls(void)
-{
-    const char *engine = nng_tls_engine_name();
-    return engine && *engine && strcmp(engine, "none") != 0;
-}
-
 static void set_up(void)
 {
-    char command[500];
     cr_assert(test_folder(folder));
     strcpy(name, test_name("tls"));
     port = test_port();
     CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 32 << 20, .flags = CUE_CREATE }, &pool));
-    snprintf(command, sizeof command, "%s %s", TLS_MAKE, folder);
-    if (system("openssl version >/dev/null 2>&1") != 0)
-        cr_skip_test("openssl is not installed: no certificates");
-    cr_assert(eq(int, system(command), 0), "see %s/make.log", folder);
+    make_certificates(folder);
 }
 
 static void tear_down(void)
