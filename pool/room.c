@@ -3,8 +3,8 @@
  * A thread that waits takes a ticket. A party's slot shows the ticket of its oldest waiting thread and when that thread last
  * looked; the oldest ticket of all living parties has the turn, all others sleep. So what is freed gathers until it is enough for
  * the one who came first, and a small request does not starve a big one. Who would wait looks first whether others do already, and
- * then stands behind them, also when there is room: `line`, bit 0, says that there may be somebody. It is set after the ticket shows;
- * who sees it and finds no ticket takes it off by a CAS that fails if somebody has come since.
+ * then stands behind them, also when there is room: `line`, bit 0, or bit 1 for a limit, says that there may be somebody. It is set
+ * after the ticket shows; who sees it and finds no ticket takes it off by a CAS that fails if somebody has come since.
  *
  * Who waits for a place under a limit of its own, a budget, is in a line with those who wait for the same limit, and in nobody else's way:
  * else one who has to wait for room before it can free what is under the limit, and one who waits for that, would wait for each other.
