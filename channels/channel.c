@@ -95,21 +95,21 @@ int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts
     if (!out)
         return trail(CUE_EINVAL, "cue_channel_open: no place for the result");
     *out = NULL;
-    if (how == CUE_TAP)
-        return trail(CUE_ENOSYS, "cue_channel_open: taps are not built in. A topic is listened to by a subscription with full=drop-old");
-    if (how == 0 || how & ~(unsigned)(CUE_RECV | CUE_SEND))
-        return trail(CUE_EINVAL, "cue_channel_open: how %#x is not CUE_RECV, CUE_SEND or both", how);
+    if (how != CUE_TAP && (how == 0 || how & ~(unsigned)(CUE_RECV | CUE_SEND)))
+        return trail(CUE_EINVAL, "cue_channel_open: how %#x is not CUE_RECV, CUE_SEND or both, nor CUE_TAP alone", how);
     int saved = errno, status = check_opts(&with);
     if (!status)
         status = url_parse(url, &parts, &with);
     if (!status)
         status = check_for_scheme(&with, parts.scheme);
+    if (!status && how == CUE_TAP && parts.scheme != SCHEME_SHM)
+        status = trail(CUE_ENOSYS, "only lanes of shm:// can be tapped: of a socket, tap the lane that its messages come from or go on to");
     if (!status)
         status = (parts.scheme == SCHEME_SHM ? lane_channel_open : nng_channel_open)(&parts, how, &with, out);
     errno = saved;
     if (status)
         return *cue_trail() ? trail_in(status, "cue_channel_open(\"%.200s\")", url ? url : "(null)") : status;
-    (*out)->how = how;
+    (*out)->how = how == CUE_TAP ? CUE_RECV : how;
     (*out)->forks = fork_epoch;
     (*out)->incarnation = (*out)->pool->incarnation;
     return 0;

@@ -32,7 +32,7 @@
  * lease only the record is looked at, never the lane's bytes: the record may be another block's by now, then the count says
  * nothing, which costs one more try. (Model: lane.pml.)
  */
-#include "lane.h"
+#include "tap.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -254,6 +254,18 @@ static int view_enter(struct cue_pool *pool, const char *name, cue_block *view, 
     return 0;
 }
 
+int lane_find(struct cue_pool *pool, const char *name, struct lane *out)
+{
+    int status = 1;
+    for (int tries = 0; status > 0 && tries < OPEN_TRIES; tries++) {
+        cue_block view;
+        status = directory_find_name(pool, name, &view);
+        if (!status)
+            status = view_enter(pool, name, &view, out);
+    }
+    return status > 0 ? CUE_ENOENT : status;
+}
+
 int lane_open(struct cue_pool *pool, const char *name, const cue_channel_opts *with, struct lane *out)
 {
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
@@ -361,13 +373,14 @@ void lane_stat(const struct lane *lane, cue_channel_info *out)
 
 /* ---- channels ---- */
 
-static int pool_of(const struct channel_url *url, const cue_channel_opts *opts, cue_pool **out)
+/* `flags`: how it is opened by its name. */
+static int pool_of(const struct channel_url *url, uint32_t flags, const cue_channel_opts *opts, cue_pool **out)
 {
     const char *name = url->pool[0] ? url->pool : opts->pool ? opts->pool->name : secure_getenv("CUE_POOL");
     if (opts->pool && url->pool[0] && strcmp(url->pool, opts->pool->name) != 0)
         return trail(CUE_EINVAL, "the URL names pool %s, opts->pool is %s", url->pool, opts->pool->name);
     if (!opts->pool)
-        return cue_pool_open(name && *name ? name : "cue", NULL, out);
+        return cue_pool_open(name && *name ? name : "cue", &(cue_pool_opts){ .flags = flags }, out);
     int fd = cue_pool_fd(opts->pool); /* it may have no name */
     return fd < 0 ? fd : cue_pool_open(NULL, &(cue_pool_opts){ .flags = CUE_ATTACH, .fd = fd }, out);
 }
@@ -378,9 +391,15 @@ int lane_channel_open(const struct channel_url *url, unsigned how, const cue_cha
     cue_pool *pool;
     if (opts->kind && !lane_kind_of(opts->kind))
         return trail(CUE_ENOSYS, "lane %s: lanes of kind %u are not built in", url->name, opts->kind);
-    int status = pool_of(url, opts, &pool);
+    int status = pool_of(url, how & CUE_TAP ? CUE_ATTACH : 0, opts, &pool);
     if (status)
         return status;
+    if (how & CUE_TAP) {
+        status = tap_channel_open(pool, url->name, opts, out);
+        if (status)
+            cue_pool_close(pool);
+        return status;
+    }
     status = url->name[0] == '@' ? pool_topic_open(pool, url->name, how, opts, out) : lane_open(pool, url->name, opts, &lane);
     if (!status && url->name[0] != '@') {
         status = lane.kind->open(&lane, how, opts, out);

@@ -70,6 +70,8 @@ const struct lane_kind *lane_kind_of(uint32_t kind);
 /* Finds the lane or makes it as `with` says; it stays until lane_close. CUE_EEXIST: the name is a block's. CUE_ETYPE: of another
  * kind than asked. */
 int lane_open(struct cue_pool *pool, const char *name, const cue_channel_opts *with, struct lane *out);
+/* Finds it; it stays until lane_close. CUE_ENOENT (without a trail), CUE_EEXIST: the name is a block's. */
+int lane_find(struct cue_pool *pool, const char *name, struct lane *out);
 /* A lane of ours that nobody knows yet: an owner of its block. `name` NULL: it will have none. */
 int lane_take(struct cue_pool *pool, const char *name, const cue_channel_opts *with, cue_block *block, struct lane *out);
 /* A forked child takes its parent's lane for itself. CUE_ESTALE: it went meanwhile. */

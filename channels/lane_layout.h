@@ -23,8 +23,9 @@
 
 #define LANE_MAGIC UINT32_C(0x656e616c) /* "lane" */
 
-/* In `gate`, of queues and streams: cue_channel_shut, nobody sends. A mailbox says so in its head. */
+/* In `gate`. SHUT, of queues and streams: cue_channel_shut, nobody sends; a mailbox says so in its head. TAPPED: see tap_layout.h. */
 #define GATE_SHUT (UINT64_C(1) << 63)
+#define GATE_TAPPED (UINT64_C(1) << 62)
 
 enum {
     GATE_RETIRED = 1, /* the lane is being freed: open it anew by name */
@@ -38,16 +39,20 @@ struct lane_head {
     uint32_t magic, kind, full, depth;
     uint32_t type, mortal; /* mortal: 1: an actor's: ends with its receiver, see mailbox_layout.h */
     uint64_t bytes, max;
-    _Atomic uint64_t gate;    /* grows by GATE_ONE with each open; RETIRED by CAS, see lane.c; SHUT by a receiver, until the next one */
+    _Atomic uint64_t gate;    /* grows by GATE_ONE with each open; RETIRED by CAS, see lane.c; SHUT by a receiver, until the next one;
+                                 TAPPED by who taps it */
     uint32_t bell, bell_bit;  /* the block of a bell (bell.h) that is rung to wake the receiver; bell_generation 0: none */
     uint64_t bell_generation; /* plus 1 */
     uint32_t redeliver, history;
     /* who has an end that only one may have: party + 1 12 | epoch 30 | which of its channels 22; 0: none. CAS vacant or dead -> me */
     _Atomic uint64_t receiver, sender;
-    _Atomic uint64_t late; /* answers to its questions that came when nobody waited any more */
-    uint64_t spare[4];
+    _Atomic uint64_t late;      /* answers to its questions that came when nobody waited any more */
+    _Atomic uint64_t tap_bytes; /* of a topic of taps, by those who tap: tap_layout.h */
+    uint64_t spare[3];
 };
-static_assert(sizeof(struct lane_head) == 128 && offsetof(struct lane_head, receiver) == 72, "layout");
+static_assert(sizeof(struct lane_head) == 128 && offsetof(struct lane_head, gate) == 40 && offsetof(struct lane_head, receiver) == 72 &&
+                  offsetof(struct lane_head, tap_bytes) == 96,
+              "layout");
 
 /* Of `receiver` and `sender`. */
 static inline unsigned receiver_party(uint64_t word) /* plus 1 */

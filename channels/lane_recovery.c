@@ -20,6 +20,7 @@
  */
 #include "ask.h"
 #include "redeliver.h"
+#include "tap.h"
 #include "topic.h"
 
 #include <stdlib.h>
@@ -172,11 +173,16 @@ static int settle(struct cue_pool *pool, struct record *rec, uint32_t index, voi
     return 0;
 }
 
-/* Lanes that the dead party was the last to have open. */
+/* Lanes that the dead party was the last to have open, or to tap. */
 static int retire_without(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg)
 {
     const struct death *death = arg;
     uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    struct lane lane;
+    if (is_lane(rec, state) && lane_enter(pool, index, &lane)) {
+        tap_settle(&lane);
+        lane_leave(&lane);
+    }
     if (is_lane(rec, state))
         lane_retire(pool, rec, index, rec_generation(state), death->slot);
     return 0;

@@ -26,6 +26,7 @@
 
 #include "ask.h"
 #include "bell.h"
+#include "tap.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -227,8 +228,10 @@ static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, c
 }
 
 /* The message was checked. Waits as often as it has to. */
-static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened)
+static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened,
+                          bool tapped)
 {
+    struct tap_copy copy;
     struct parcel parcel;
     struct cue_pool *pool = ch->lane.pool;
     uint64_t weight = system ? 0 : weight_of(m);
@@ -240,9 +243,13 @@ static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool sys
         status = wait_and_pack(ch, m, system, &deadline, opened, &parcel);
     if (status)
         return status;
+    if (tapped)
+        tap_copy(&ch->lane, m, system, opened, &copy);
     do
         pushed = push(ch, &parcel, 1, system);
     while (pushed == 0 && (status = wait_for_room(ch, weight, &deadline)) == 0);
+    if (tapped)
+        (pushed > 0 ? tap_show : tap_drop)(&copy);
     if (pushed > 0) {
         went(ch, m, &parcel, opened);
         return 1;
@@ -253,12 +260,12 @@ static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool sys
 
 /* Another thread may close the channel while we wait: it waits for `waiting`, which goes down with our last touch of the channel. */
 static __attribute__((noinline)) int send_waiting(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline,
-                                                  const struct opened *opened)
+                                                  const struct opened *opened, bool tapped)
 {
     if (deadline == 0)
-        return send_patiently(ch, m, system, 0, opened);
+        return send_patiently(ch, m, system, 0, opened, tapped);
     atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: waits_end, mailbox_close */
-    int status = send_patiently(ch, m, system, deadline, opened);
+    int status = send_patiently(ch, m, system, deadline, opened, tapped);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -270,16 +277,16 @@ int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, 
     struct cue_pool *pool = ch->lane.pool;
     int status = message_check(pool, &ch->box->lane, m, system, &opened);
     if (__builtin_expect(status, 0))
-        return status;
+        return status == MESSAGE_TAPPED ? send_waiting(ch, m, system, deadline, &opened, true) : status;
     if (!system && __builtin_expect(!has_room(ch, weight_of(m)), 0))
-        return send_waiting(ch, m, system, deadline, &opened);
+        return send_waiting(ch, m, system, deadline, &opened, false);
     status = message_pack(pool, m, system, 0, &opened, &parcel);
     if (__builtin_expect(status, 0))
-        return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, system, deadline, &opened) : status;
+        return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, system, deadline, &opened, false) : status;
     int pushed = push(ch, &parcel, 1, system);
     if (__builtin_expect(pushed <= 0, 0)) {
         message_undo(pool, &parcel);
-        return pushed < 0 ? pushed : send_waiting(ch, m, system, deadline, &opened);
+        return pushed < 0 ? pushed : send_waiting(ch, m, system, deadline, &opened, false);
     }
     went(ch, m, &parcel, &opened);
     return 1;
@@ -298,7 +305,7 @@ static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
         if (weight_of(&m[packed]) && too_heavy(ch, weight))
             break;
         status = message_check(pool, &ch->box->lane, &m[packed], false, &opened[packed]);
-        if (!status)
+        if (status >= 0) /* it was not tapped when we came */
             status = message_pack(pool, &m[packed], false, 0, &opened[packed], &parcels[packed]);
         if (status)
             break;
@@ -319,6 +326,13 @@ static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int6
     if (__builtin_expect(n == 1, 1))
         return mailbox_send_one(ch, m, false, deadline);
     while (sent < n && sent < INT32_MAX) {
+        if (lane_is_tapped(&ch->box->lane)) { /* each is shown as it goes */
+            int one = mailbox_send_one(ch, m + sent, false, sent ? 0 : deadline);
+            if (one < 0)
+                return sent ? (int)sent : one;
+            sent++;
+            continue;
+        }
         int status = send_batch(ch, m + sent, n - sent < BATCH ? (int)(n - sent) : BATCH);
         if (status > 0)
             sent += (size_t)status;

@@ -67,13 +67,14 @@ int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue
             type = atomic_load_explicit(&opened->ref.rec->type, relaxed); /* ours */
         bytes += m->move->size;
     }
-    if (lane_is_shut(lane))
-        return lane_shut_trail(pool, lane);
     if (lane->type && type != lane->type && !system)
         return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, lane->type);
     if (lane->max && bytes > lane->max && !system)
         return trail(CUE_ETOOBIG, "a message of %llu bytes on a lane for at most %llu", (unsigned long long)bytes,
                      (unsigned long long)lane->max);
+    uint64_t gate = atomic_load_explicit(&lane->gate, seq_cst); /* pairs with: ring_shut, tap_announce */
+    if (__builtin_expect((gate & (GATE_SHUT | GATE_TAPPED)) != 0, 0))
+        return gate & GATE_SHUT ? lane_shut_trail(pool, lane) : MESSAGE_TAPPED;
     return 0;
 }
 
@@ -357,7 +358,7 @@ void cue_msg_release(cue_msg *m)
         return;
     if (!m->priv[0] && m->priv[1])
         cell_give((struct cell *)(uintptr_t)m->priv[1], m->priv[2]); /* see stream_unpack */
-    uint64_t record = m->priv[3] & 1 ? 0 : m->priv[3];               /* odd: from a socket, see cue_msg_peer */
+    uint64_t record = m->priv[3] & 3 ? 0 : m->priv[3];               /* else from a socket, see cue_msg_peer, or a tap's */
     if (m->block.priv[0] && (m->priv[0] || !record || !is_record_of(m->block.priv, record) || !easy_drop(m->block.priv, record)))
         cue_block_release(&m->block);
     if (m->priv[0] && (!record || !easy_drop(m->priv, record))) {

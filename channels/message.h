@@ -29,7 +29,9 @@ struct opened {
     bool tag_in_header; /* set by the caller between message_check and message_pack */
 };
 
-/* What a message of this size may not be: CUE_EINVAL, ETYPE, ETOOBIG, EMOVED, ESTALE, ENOTOWNER. `lane` says what may pass. */
+/* What a message of this size may not be: CUE_EINVAL, ETYPE, ETOOBIG, EMOVED, ESTALE, ENOTOWNER. `lane` says what may pass.
+ * MESSAGE_TAPPED: it may, and the lane is tapped: see tap.h. */
+enum { MESSAGE_TAPPED = 1 };
 int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue_msg *m, bool system, struct opened *opened);
 /* Makes what goes into the lane. Waits for room in the pool until `deadline`. CUE_ENOMEM. */
 int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened, struct parcel *out);

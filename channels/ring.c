@@ -14,6 +14,7 @@
 #include "ring.h"
 
 #include "ask.h"
+#include "tap.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -174,8 +175,9 @@ static int wait_and_pack(struct ring_channel *ch, const cue_msg *m, int64_t *unt
     return status;
 }
 
-static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened)
+static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, bool tapped)
 {
+    struct tap_copy copy;
     struct parcel parcel;
     uint64_t weight = weight_of(m);
     unsigned in_vain = 0;
@@ -188,23 +190,30 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
         status = wait_and_pack(ch, m, &deadline, opened, &parcel);
     if (status)
         return status;
+    if (tapped)
+        tap_copy(&ch->lane, m, false, opened, &copy);
     while ((pushed = ch->way->push(ch, &parcel, false)) == 0)
         if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, &parcel, status, &in_vain)))
             break;
     if (pushed > 0) {
         went(ch, m, &parcel, opened);
         announce(ch, 1);
+        if (tapped)
+            tap_show(&copy);
         return 1;
     }
+    if (tapped)
+        tap_drop(&copy);
     message_undo(ch->lane.pool, &parcel);
     return pushed < 0 ? pushed : status;
 }
 
 /* Another thread may close the channel while we wait: it waits for `waiting`, which goes down with our last touch of the channel. */
-static __attribute__((noinline)) int send_waiting(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened)
+static __attribute__((noinline)) int send_waiting(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened,
+                                                  bool tapped)
 {
     atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: ring_still */
-    int status = send_patiently(ch, m, deadline, opened);
+    int status = send_patiently(ch, m, deadline, opened, tapped);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -215,16 +224,16 @@ static int send_one(struct ring_channel *ch, const cue_msg *m, int64_t deadline)
     struct opened opened;
     int status = message_check(ch->lane.pool, &ch->ring->lane, m, false, &opened);
     if (__builtin_expect(status, 0))
-        return status;
+        return status == MESSAGE_TAPPED ? send_waiting(ch, m, deadline, &opened, true) : status;
     if (__builtin_expect(no_room(ch, weight_of(m)), 0))
-        return send_waiting(ch, m, deadline, &opened);
+        return send_waiting(ch, m, deadline, &opened, false);
     status = pack(ch, m, 0, &opened, &parcel);
     if (__builtin_expect(status, 0))
-        return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, deadline, &opened) : status;
+        return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, deadline, &opened, false) : status;
     int pushed = ch->way->push(ch, &parcel, false);
     if (__builtin_expect(pushed <= 0, 0)) {
         message_undo(ch->lane.pool, &parcel);
-        return pushed < 0 ? pushed : send_waiting(ch, m, deadline, &opened);
+        return pushed < 0 ? pushed : send_waiting(ch, m, deadline, &opened, false);
     }
     went(ch, m, &parcel, &opened);
     announce(ch, 1);
@@ -238,8 +247,8 @@ static int send_batch(struct ring_channel *ch, const cue_msg *m, int n)
     while (sent < n && !status) {
         struct parcel parcel;
         struct opened opened;
-        if ((status = message_check(ch->lane.pool, &ch->ring->lane, &m[sent], false, &opened)))
-            break;
+        if ((status = message_check(ch->lane.pool, &ch->ring->lane, &m[sent], false, &opened)) < 0)
+            break; /* else it was not tapped when we came */
         if ((status = no_room(ch, weight_of(&m[sent])) ? CUE_EFULL : pack(ch, &m[sent], 0, &opened, &parcel)))
             break;
         int pushed = ch->way->push(ch, &parcel, false);
@@ -262,6 +271,13 @@ int ring_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadli
     if (__builtin_expect(n == 1, 1))
         return send_one(ch, m, deadline);
     while (sent < n && sent < INT32_MAX) {
+        if (lane_is_tapped(&ch->ring->lane)) { /* each is shown as it goes */
+            int one = send_one(ch, m + sent, sent ? 0 : deadline);
+            if (one < 0)
+                return sent ? (int)sent : one;
+            sent++;
+            continue;
+        }
         int status = send_batch(ch, m + sent, n - sent < RING_BATCH ? (int)(n - sent) : RING_BATCH);
         if (status > 0)
             sent += (size_t)status;

@@ -177,7 +177,8 @@ static void stream_taken(struct ring_channel *ch)
 
 static inline bool may_be_quick(const struct ring_channel *ch, const cue_msg *m)
 {
-    return is_small(m) && ch->takes_all && m->type < CUE_TYPE_SYSTEM && (m->data || !m->size) && !lane_is_shut(&ch->ring->lane);
+    return is_small(m) && ch->takes_all && m->type < CUE_TYPE_SYSTEM && (m->data || !m->size) &&
+           !(atomic_load_explicit(&ch->ring->lane.gate, seq_cst) & (GATE_SHUT | GATE_TAPPED)); /* pairs with: ring_shut, tap_announce */
 }
 
 static inline int quick_send(struct ring_channel *ch, const cue_msg *m)

@@ -23,8 +23,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-static const struct channel_ops topic_ops;
-
 /* ---- waiting, both sides ---- */
 
 int topic_interrupted(struct topic_channel *ch)
@@ -181,7 +179,7 @@ static int topic_stat(cue_channel *base, cue_channel_info *out)
     return 0;
 }
 
-static const struct channel_ops topic_ops = {
+const struct channel_ops topic_ops = {
     .send_many = topic_send_many,
     .recv_many = topic_recv_many,
     .wake = topic_wake,

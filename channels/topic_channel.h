@@ -49,7 +49,13 @@ struct topic_channel {
     size_t npast, ntwice;
     _Atomic size_t pastat; /* by the thread that receives; others look at it */
     struct spin spin;
+
+    /* a tap, see tap.c */
+    struct lane tapped;
+    uint64_t tap_bytes; /* of each message, at most */
 };
+
+extern const struct channel_ops topic_ops; /* topic.c */
 
 static inline struct topic_channel *topic_channel_of(cue_channel *ch)
 {
@@ -74,6 +80,9 @@ static inline void topic_changed(struct topic *topic)
 int topic_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline);
 int publisher_drain(struct topic_channel *ch, int64_t deadline);
 bool publisher_doze(struct topic_channel *ch, struct channel_sleep *on);
+/* One message to all who subscribe now, by who keeps no end of the topic; never waits. true: it is theirs. `parcel` NULL: they all miss
+ * one. */
+bool topic_publish_once(const struct lane *lane, const struct parcel *parcel);
 /* Gives its leases on the subscribers' rings back. */
 void publisher_close(struct topic_channel *ch);
 /* In a forked child: the leases were the parent's. */

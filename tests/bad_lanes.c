@@ -73,7 +73,13 @@ BAD(channel_open, topic_without_a_name, CUE_EINVAL, open_url(lane("@"), CUE_RECV
 BAD(channel_open, topic_with_redelivery, CUE_EINVAL, LANE("lane?kind=topic&redeliver=3"))
 BAD(channel_open, how_zero, CUE_EINVAL, open_url(lane("lane"), 0, NULL))
 BAD(channel_open, how_unknown, CUE_EINVAL, open_url(lane("lane"), 8, NULL))
-BAD(channel_open, how_to_tap, CUE_ENOSYS, open_url(lane("lane"), CUE_TAP, NULL))
+BAD(channel_open, tap_of_no_lane, CUE_ENOENT, open_url(lane("lane"), CUE_TAP, NULL))
+BAD(channel_open, tap_of_no_pool, CUE_ENOENT, open_url("shm://no-such-pool/lane", CUE_TAP, NULL))
+BAD(channel_open, tap_of_a_socket, CUE_ENOSYS, open_url("ipc://no-such-socket", CUE_TAP, NULL))
+BAD(channel_open, tap_of_a_log, CUE_EINVAL, open_url(lane("@parties"), CUE_TAP, NULL))
+BAD(channel_open, tap_that_waits, CUE_EINVAL, open_url(lane("lane?full=fail"), CUE_TAP, NULL))
+BAD(channel_open, tap_with_a_history, CUE_EINVAL, open_url(lane("lane?history=5"), CUE_TAP, NULL))
+BAD(channel_open, tap_of_a_type, CUE_EINVAL, open_url(lane("lane?type=5"), CUE_TAP, NULL))
 BAD(channel_open, how_to_tap_and_receive, CUE_EINVAL, open_url(lane("lane"), CUE_TAP | CUE_RECV, NULL))
 BAD(channel_open, no_place_for_the_result, CUE_EINVAL, cue_channel_open(lane("lane"), CUE_SEND, NULL, NULL))
 BAD(channel_open, kind_in_the_struct, CUE_EINVAL, LANE_OPTS(.kind = 99))
@@ -264,6 +270,16 @@ BAD(channel_recv, nothing_comes, CUE_EEMPTY, cue_channel_recv(ours("lane"), &(cu
 BAD(channel_stat, no_channel, CUE_EINVAL, cue_channel_stat(NULL, &(cue_channel_info){ 0 }))
 BAD(channel_stat, no_place_for_the_result, CUE_EINVAL, cue_channel_stat(ours("lane"), NULL))
 BAD(channel_close, no_channel_is_fine, 0, cue_channel_close(NULL))
+
+static int tapped(const cue_msg *m, cue_tapped *about)
+{
+    errno = EXDEV;
+    return cue_msg_tapped(m, about);
+}
+
+BAD(msg_tapped, no_message, CUE_EINVAL, tapped(NULL, &(cue_tapped){ 0 }))
+BAD(msg_tapped, no_place_for_the_result, CUE_EINVAL, tapped(&(cue_msg){ 0 }, NULL))
+BAD(msg_tapped, no_copy, CUE_ENOSYS, tapped(&(cue_msg){ 0 }, &(cue_tapped){ 0 }))
 
 Test(bad_channel_recv, receiving_in_a_forked_child, .init = set_up, .fini = tear_down)
 {

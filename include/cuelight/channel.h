@@ -70,6 +70,19 @@
  *   are kept until they are acknowledged; only if a receiver is killed its successor may get some again that it had taken; they are lost
  *   with a sender that is killed. cue_channel_stat counts what was resent, returned, dropped, and gaps in the numbers of a sender.
  *
+ * TAPS. CUE_TAP opens a lane of shm:// to look on: the channel receives a copy of each message that is sent into the lane from then on, by
+ *   anybody, of any kind, also the library's own to an actor, whose URL can be tapped as any mailbox. Nobody waits for a tap, and it takes
+ *   nothing from the receivers; a lane without taps costs its senders nothing. Up to 127 at a time. A tap drops the oldest when `depth`
+ *   (256 unless said) of its own are not taken; what it missed is counted as on a topic, in `gap` and `gaps`. type, tag, key, status, from
+ *   are the message's; `data` the first `max` (4 KiB unless said) of its bytes, or else of its block's, which does not come along; what
+ *   they were and who sent them, cue_msg_tapped says. All copies that wait for one tap take at most a sixteenth of the pool, so with a great
+ *   `depth`, or in a small pool, `max` is less; CUE_ETOOBIG: less than 64.
+ *   Shown is only what was sent: not what was refused, or dropped as new; what is dropped as old, or discarded, was sent. A copy is made
+ *   just before and shown just after, so a thread's messages come in its order, those of several not always in the lane's, and a sender
+ *   that is killed in between has sent one that no tap shows. A question is shown (CUE_TAPPED_ASK), its answer goes to the asker and not
+ *   through the lane. What goes back to a queue, or from one to its lane `dead`, is not shown again. CUE_ENOENT: there is no such pool or
+ *   lane, a tap makes none. CUE_ENOSYS: of a socket; CUE_EINVAL: of @blocks and the like, which are logs for everybody.
+ *
  * WAITING. `wait` <= 0 asks once. A receiver spins for a moment (option `spin`) before it sleeps. A wait ends with what was
  * missing (CUE_EEMPTY, CUE_EFULL), with CUE_EINTR after a signal handler ran or cue_channel_wake was called, and with
  * CUE_ECLOSED when another thread closes the channel. For several channels at once: cue_channel_recv_any; in an event loop:
@@ -95,7 +108,7 @@ extern "C" {
 
 typedef struct cue_channel cue_channel;
 
-enum { CUE_RECV = 1, CUE_SEND = 2, CUE_TAP = 4 };                       /* how; CUE_TAP is not built in: CUE_ENOSYS */
+enum { CUE_RECV = 1, CUE_SEND = 2, CUE_TAP = 4 };                       /* how; CUE_TAP alone, see TAPS */
 enum { CUE_MAILBOX = 1, CUE_QUEUE = 2, CUE_STREAM = 3, CUE_TOPIC = 4 }; /* kinds: `mailbox` on shm://, `stream` on sockets */
 enum { CUE_FAIL = 1, CUE_DROP_NEW = 2, CUE_DROP_OLD = 3 };              /* full */
 enum { CUE_DRAIN = 1, CUE_DISCARD = 2 };                                /* how to shut */
@@ -303,6 +316,27 @@ CUE_API void cue_msg_release(cue_msg *m);
 /* Who sent a message that came through a socket, as the kernel or TLS says. CUE_ENOSYS: it came through shm://. CUE_ESTALE: thousands
  * of connections were made since. */
 CUE_API int cue_msg_peer(const cue_msg *m, cue_peer *out);
+
+/* What a message that a tap received is a copy of. */
+enum {
+    CUE_TAPPED_BLOCK = 1, /* flags: a block was moved along; the receiver owns it now */
+    CUE_TAPPED_VIEW = 2,  /* a view was */
+    CUE_TAPPED_ASK = 4,   /* it was asked (cue_channel_ask) */
+    CUE_TAPPED_SYSTEM = 8 /* it is the library's own: of a type from CUE_TYPE_SYSTEM on */
+};
+typedef struct cue_tapped {
+    uint64_t size;  /* bytes that were sent; of them `data` has the first ones … */
+    uint64_t block; /* … or, if there were none, those of the block or view that went along, of so many bytes */
+    cue_time sent;  /* of cue_now, just before it was sent */
+    int32_t pid;    /* of the sending process */
+    uint32_t party; /* its slot in the pool, from 1 */
+    uint32_t flags; /* CUE_TAPPED_BLOCK … */
+    uint32_t spare0;
+    uint64_t spare[3];
+} cue_tapped;
+
+/* Before the message is released. CUE_ENOSYS: it did not come from a tap. CUE_ECORRUPT. */
+CUE_API int cue_msg_tapped(const cue_msg *m, cue_tapped *out);
 
 /* This process's present wait on the channel, or else its next one, ends with CUE_EINTR. Async-signal-safe. */
 CUE_API void cue_channel_wake(cue_channel *ch);

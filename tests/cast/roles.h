@@ -46,6 +46,9 @@
     X(asker, "URL: asks whenever it is told; says how it ended")                                                                           \
     X(topic_maker, "URL COUNT: publishes COUNT numbers, says r, waits")                                                                    \
     X(topic_reader, "URL COUNT: subscribes, says r; takes COUNT numbers, says t; told, gives them back")                                   \
+    X(tapper, "URL: taps it, says r; takes a message for each byte it is told, says its first byte; c: closes, says k")                    \
+    X(tap_observer, "POOL: opens it read-only, and cannot tap a in it")                                                                    \
+    X(tap_storm, "URL SEED: taps it, looks at some copies, leaves, and comes again, until it is killed")                                   \
     X(topic_storm_publisher, "URL: publishes numbered messages until it is killed")                                                        \
     X(topic_storm_reader, "URL SEED: subscribes, takes some, leaves, until it is killed")                                                  \
     X(storm_sender, "URL FILE SENDER LIFE WAIT: sends numbered messages until it is killed")                                               \
