@@ -208,23 +208,21 @@ static inline void went(struct mailbox_channel *ch, const cue_msg *m, const stru
         message_gone(m, opened);
 }
 
-/* The pool has no room for the message: waits for that, too, in naps, so that a wake or a close is noticed. */
-static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t *until,
+/* Whether a wait for room in the pool ends. */
+static int send_over(void *arg, bool signalled)
+{
+    struct mailbox_channel *ch = arg;
+    int status = interrupted(ch);
+    if (!status && atomic_load_explicit(&ch->box->head, acquire) & HEAD_CLOSED)
+        status = closed(ch);
+    return status ? status : signalled ? CUE_EINTR : 0;
+}
+
+static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t *deadline,
                                                    const struct opened *opened, struct parcel *out)
 {
-    int64_t deadline = *until = deadline_made(*until);
-    struct cue_pool *pool = ch->lane.pool;
-    int status = CUE_ENOMEM;
-    while (status == CUE_ENOMEM) {
-        int64_t nap = deadline_nap(deadline);
-        int over = nap <= 0 ? CUE_ENOMEM : interrupted(ch);
-        if (over) {
-            status = over;
-            break;
-        }
-        status = message_pack(pool, m, system, clock_ns() + nap, opened, out);
-    }
-    return status;
+    struct room_until until = { .deadline = *deadline = deadline_made(*deadline), .over = send_over, .arg = ch };
+    return message_pack(ch->lane.pool, m, system, &until, opened, out);
 }
 
 /* The message was checked. Waits as often as it has to. */
@@ -238,7 +236,7 @@ static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool sys
     int status = 0, pushed = 0;
     if (!system && !has_room(ch, weight) && (status = wait_for_room(ch, weight, &deadline))) /* before anything is copied */
         return refuse(ch, m, status);
-    status = message_pack(pool, m, system, 0, opened, &parcel);
+    status = message_pack(pool, m, system, NULL, opened, &parcel);
     if (status == CUE_ENOMEM && deadline)
         status = wait_and_pack(ch, m, system, &deadline, opened, &parcel);
     if (status)
@@ -280,7 +278,7 @@ int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, 
         return status == MESSAGE_TAPPED ? send_waiting(ch, m, system, deadline, &opened, true) : status;
     if (!system && __builtin_expect(!has_room(ch, weight_of(m)), 0))
         return send_waiting(ch, m, system, deadline, &opened, false);
-    status = message_pack(pool, m, system, 0, &opened, &parcel);
+    status = message_pack(pool, m, system, NULL, &opened, &parcel);
     if (__builtin_expect(status, 0))
         return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, system, deadline, &opened, false) : status;
     int pushed = push(ch, &parcel, 1, system);
@@ -306,7 +304,7 @@ static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
             break;
         status = message_check(pool, &ch->box->lane, &m[packed], false, &opened[packed]);
         if (status >= 0) /* it was not tapped when we came */
-            status = message_pack(pool, &m[packed], false, 0, &opened[packed], &parcels[packed]);
+            status = message_pack(pool, &m[packed], false, NULL, &opened[packed], &parcels[packed]);
         if (status)
             break;
         packed++;

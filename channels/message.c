@@ -92,14 +92,15 @@ static int envelope_try(struct cue_pool *pool, void *arg)
     return block_take(pool, want->room, 0, want->fresh, want->out);
 }
 
-static int envelope_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, int64_t deadline, struct taken *out)
+static __attribute__((noinline)) int envelope_await(struct cue_pool *pool, uint64_t room, const struct fresh *fresh,
+                                                    const struct room_until *until, struct taken *out)
 {
-    int status = block_take(pool, room, 0, fresh, out);
-    if (__builtin_expect(status != CUE_ENOMEM || deadline == 0, 1))
+    struct room_until patience = *until;
+    int status = pool_wait_begin(pool);
+    if (status)
         return status;
-    if ((status = pool_wait_begin(pool)))
-        return status;
-    status = room_wait(pool, deadline_made(deadline), envelope_try, &(struct envelope_try){ room, fresh, out });
+    patience.any_turn = room <= pool->slab_most;
+    status = room_wait(pool, 0, &patience, envelope_try, &(struct envelope_try){ room, fresh, out });
     if (!status)
         status = pool_wait_look(pool); /* closed meanwhile: it goes with the rest */
     pool_wait_end(pool);
@@ -150,7 +151,8 @@ static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct ope
     return 0;
 }
 
-int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened, struct parcel *out)
+int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, const struct room_until *until, const struct opened *opened,
+                 struct parcel *out)
 {
     const struct block_ref *ref = &opened->ref;
     uint64_t bytes = m->size, before = 0;
@@ -179,7 +181,8 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t d
     if (note & MESSAGE_HEADER)
         before = sizeof(struct message_header);
     struct taken taken;
-    int status = envelope_take(pool, before + m->size, &fresh, deadline, &taken);
+    int status = __builtin_expect(until != NULL, 0) ? envelope_await(pool, before + m->size, &fresh, until, &taken)
+                                                    : block_take(pool, before + m->size, 0, &fresh, &taken);
     if (__builtin_expect(status, 0))
         return status;
     out->rec = taken.rec;

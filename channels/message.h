@@ -33,8 +33,10 @@ struct opened {
  * MESSAGE_TAPPED: it may, and the lane is tapped: see tap.h. */
 enum { MESSAGE_TAPPED = 1 };
 int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue_msg *m, bool system, struct opened *opened);
-/* Makes what goes into the lane. Waits for room in the pool until `deadline`. CUE_ENOMEM. */
-int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, int64_t deadline, const struct opened *opened, struct parcel *out);
+/* Makes what goes into the lane. `until` NULL: does not wait for room in the pool; else it does so in line, which is for who has tried
+ * without. CUE_ENOMEM, or what `until->over` says. */
+int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, const struct room_until *until, const struct opened *opened,
+                 struct parcel *out);
 /* It was not sent: the caller has everything again. */
 void message_undo(struct cue_pool *pool, struct parcel *parcel);
 /* It was sent: the caller's handle is empty. */

@@ -148,7 +148,7 @@ static inline void went(struct ring_channel *ch, const cue_msg *m, const struct 
         message_gone(m, opened);
 }
 
-static int pack(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, struct parcel *parcel)
+static int pack(struct ring_channel *ch, const cue_msg *m, const struct room_until *until, struct opened *opened, struct parcel *parcel)
 {
     if (ch->way->place_bytes == sizeof(struct place) && is_small(m)) {
         *parcel = (struct parcel){ .small = m };
@@ -157,22 +157,23 @@ static int pack(struct ring_channel *ch, const cue_msg *m, int64_t deadline, str
     opened->enclose = ch->enclose;
     opened->home = ch->redeliver ? ch->lane.index : INDEX_NONE;
     opened->home_generation = ch->lane.generation;
-    return message_pack(ch->lane.pool, m, false, deadline, opened, parcel);
+    return message_pack(ch->lane.pool, m, false, until, opened, parcel);
 }
 
-/* The pool has no room for the message: waits for that, too, in naps, so that a wake or a close is noticed. */
-static int wait_and_pack(struct ring_channel *ch, const cue_msg *m, int64_t *until, struct opened *opened, struct parcel *parcel)
+/* Whether a wait for room in the pool ends. */
+static int send_over(void *arg, bool signalled)
 {
-    int64_t deadline = *until = deadline_made(*until);
-    int status = CUE_ENOMEM;
-    while (status == CUE_ENOMEM) {
-        int64_t ns = deadline_nap(deadline);
-        int over = ns <= 0 ? CUE_ENOMEM : interrupted(ch);
-        if (over)
-            return over;
-        status = pack(ch, m, clock_ns() + ns, opened, parcel);
-    }
-    return status;
+    struct ring_channel *ch = arg;
+    int status = interrupted(ch);
+    if (!status && lane_is_shut(&ch->ring->lane))
+        status = lane_shut_trail(ch->lane.pool, &ch->ring->lane);
+    return status ? status : signalled ? CUE_EINTR : 0;
+}
+
+static int wait_and_pack(struct ring_channel *ch, const cue_msg *m, int64_t *deadline, struct opened *opened, struct parcel *parcel)
+{
+    struct room_until until = { .deadline = *deadline = deadline_made(*deadline), .over = send_over, .arg = ch };
+    return pack(ch, m, &until, opened, parcel);
 }
 
 static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, bool tapped)
@@ -185,7 +186,7 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
     while (no_room(ch, weight)) /* before anything is copied */
         if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, NULL, status, &in_vain)))
             return status;
-    status = pack(ch, m, 0, opened, &parcel);
+    status = pack(ch, m, NULL, opened, &parcel);
     if (status == CUE_ENOMEM && deadline)
         status = wait_and_pack(ch, m, &deadline, opened, &parcel);
     if (status)
@@ -227,7 +228,7 @@ static int send_one(struct ring_channel *ch, const cue_msg *m, int64_t deadline)
         return status == MESSAGE_TAPPED ? send_waiting(ch, m, deadline, &opened, true) : status;
     if (__builtin_expect(no_room(ch, weight_of(m)), 0))
         return send_waiting(ch, m, deadline, &opened, false);
-    status = pack(ch, m, 0, &opened, &parcel);
+    status = pack(ch, m, NULL, &opened, &parcel);
     if (__builtin_expect(status, 0))
         return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, deadline, &opened, false) : status;
     int pushed = ch->way->push(ch, &parcel, false);
@@ -249,7 +250,7 @@ static int send_batch(struct ring_channel *ch, const cue_msg *m, int n)
         struct opened opened;
         if ((status = message_check(ch->lane.pool, &ch->ring->lane, &m[sent], false, &opened)) < 0)
             break; /* else it was not tapped when we came */
-        if ((status = no_room(ch, weight_of(&m[sent])) ? CUE_EFULL : pack(ch, &m[sent], 0, &opened, &parcel)))
+        if ((status = no_room(ch, weight_of(&m[sent])) ? CUE_EFULL : pack(ch, &m[sent], NULL, &opened, &parcel)))
             break;
         int pushed = ch->way->push(ch, &parcel, false);
         if (pushed <= 0) {

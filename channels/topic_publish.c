@@ -296,17 +296,20 @@ static int refuse(struct topic_channel *ch, int status)
     return status;
 }
 
-static int pack(struct topic_channel *ch, const cue_msg *m, int64_t *until, const struct opened *opened, struct parcel *out)
+/* Whether a wait for room in the pool ends. */
+static int send_over(void *arg, bool signalled)
 {
-    int status = message_pack(ch->lane.pool, m, false, 0, opened, out);
-    while (__builtin_expect(status == CUE_ENOMEM && *until, 0)) {
-        int64_t nap = deadline_nap(*until = deadline_made(*until));
-        int over = nap <= 0 ? CUE_ENOMEM : topic_interrupted(ch);
-        if (over)
-            return over;
-        status = message_pack(ch->lane.pool, m, false, clock_ns() + nap, opened, out);
-    }
-    return status;
+    int status = topic_interrupted(arg);
+    return status ? status : signalled ? CUE_EINTR : 0;
+}
+
+static int pack(struct topic_channel *ch, const cue_msg *m, int64_t deadline, const struct opened *opened, struct parcel *out)
+{
+    int status = message_pack(ch->lane.pool, m, false, NULL, opened, out);
+    if (__builtin_expect(status != CUE_ENOMEM || deadline == 0, 1))
+        return status;
+    struct room_until until = { .deadline = deadline_made(deadline), .over = send_over, .arg = ch };
+    return message_pack(ch->lane.pool, m, false, &until, opened, out);
 }
 
 static int check(struct topic_channel *ch, const cue_msg *m, struct opened *opened)
@@ -335,7 +338,7 @@ static inline int send_checked(struct topic_channel *ch, const cue_msg *m, int64
         return went(ch, m, opened, false);
     if (__builtin_expect(full, 0) && (status = wait_for_room(ch, &deadline))) /* before anything is copied */
         return refuse(ch, status);
-    status = pack(ch, m, &deadline, opened, &parcel);
+    status = pack(ch, m, deadline, opened, &parcel);
     if (__builtin_expect(status, 0))
         return status;
     if (__builtin_expect(shown != NULL, 0))

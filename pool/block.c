@@ -301,7 +301,7 @@ static int alloc_waiting(struct cue_pool *pool, size_t size, const cue_block_opt
     else
         status = room_held(pool) ? alloc_held_back(pool) : alloc_try(pool, &want);
     if (status == CUE_ENOMEM && waits)
-        status = room_wait(pool, deadline_of(opts->wait), alloc_try, &want);
+        status = room_wait(pool, 0, &(struct room_until){ .deadline = deadline_of(opts->wait) }, alloc_try, &want);
     if (status == CUE_ENOMEM && want.places)
         status =
             trail(CUE_ELIMIT, "pool %s holds as many allocations as it may: %llu", pool->name, (unsigned long long)pool->max_allocations);

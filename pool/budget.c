@@ -364,6 +364,13 @@ static int refused(const struct budget_try *want)
                  budget->pool->name);
 }
 
+/* Only the caller's `stop`, if there is one, makes an end before its time. */
+static int stopped(void *arg, bool signalled)
+{
+    const cue_budget_want *ask = arg;
+    return (ask->stop ? ask->stop(ask->arg) != 0 : signalled) ? CUE_EINTR : 0;
+}
+
 static int budget_alloc(const struct budget_ref *budget, const cue_budget_want *ask, size_t size, cue_block *out)
 {
     struct budget_try want = { .budget = budget, .size = size, .type = budget->type + ask->subtype, .waits = ask->wait.ns > 0, .out = out };
@@ -373,8 +380,11 @@ static int budget_alloc(const struct budget_ref *budget, const cue_budget_want *
     uint32_t limit = budget->type | 1; /* no two budgets share one, nor is it 0 */
     bool behind = want.waits && room_awaited(budget->pool, limit);
     int status = behind ? CUE_ENOMEM : budget_try(budget->pool, &want);
-    if (status == CUE_ENOMEM && want.waits)
-        status = room_wait_limited(budget->pool, limit, deadline_of(ask->wait), budget_try, &want, ask->stop, ask->arg);
+    if (status == CUE_ENOMEM && want.waits) {
+        cue_budget_want asked = *ask;
+        struct room_until until = { .deadline = deadline_of(ask->wait), .over = stopped, .arg = &asked };
+        status = room_wait(budget->pool, limit, &until, budget_try, &want);
+    }
     return status == CUE_ENOMEM && want.lack ? refused(&want) : status;
 }
 

@@ -192,9 +192,18 @@ void block_returned(struct cue_pool *pool, uint32_t index);
 /* DOOMED(generation) without leases -> FREE. */
 void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation);
 
-/* Waits for room in the order of arrival: calls `try` when it is our turn, until it says something else than CUE_ENOMEM or the
- * deadline has passed. */
-int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg);
+/* How long somebody waits for room. */
+struct room_until {
+    int64_t deadline;
+    /* Asked before each sleep, and told whether a signal has ended the one before: a status ends the wait. NULL: a signal does. */
+    int (*over)(void *arg, bool signalled);
+    void *arg;
+    bool any_turn; /* it tries out of its turn as well: what it waits for is little, and others may wait for what it has */
+};
+/* Waits for room, or with `limit` for a place under that, in the order of arrival: calls `try` when it is our turn, until it says
+ * something else than CUE_ENOMEM, the wait is over or its deadline has passed. */
+int room_wait(struct cue_pool *pool, uint32_t limit, const struct room_until *until, int (*try)(struct cue_pool *pool, void *arg),
+              void *arg);
 
 /* Before a thread sleeps in the library: gives up the free room that it holds, if somebody has missed room since. Cheap otherwise. */
 void pool_before_sleep(struct cue_pool *pool);

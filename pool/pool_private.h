@@ -105,10 +105,6 @@ bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out);
 
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */
-/* room_wait for something under a limit, of which only `stop` makes an end before its time: asked after each nap and each signal. Who
- * waits for the same limit stands in one line. */
-int room_wait_limited(struct cue_pool *pool, uint32_t limit, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                      int (*stop)(void *arg), void *stop_arg);
 /* Does somebody who can act wait for room (0), or under that limit? Then who would wait stands behind. */
 bool room_awaited(struct cue_pool *pool, uint32_t limit);
 bool room_held(struct cue_pool *pool); /* shall who does not wait leave the room to somebody who has waited for long? */

@@ -19,6 +19,10 @@
  * a time: nobody has to take it back, and the dead cannot leave it behind. A block out of what a thread has open or its process has just
  * freed is not held back, that room is nobody else's; nor are messages, since what is on its way ends in a free.
  *
+ * For the same reason a sender of a small message that waits tries whenever it looks, also out of its turn (`any_turn`): who is
+ * before it may wait for what it has in hand to send. It keeps its place all the while, and when its turn has come those who wait behind
+ * it leave it what comes free.
+ *
  * What is free in extents and slabs that others hold cannot be had before they give it up (`pressure`). They do so at their next
  * request for granules, before they sleep in the library, and at their next free while somebody waits.
  *
@@ -47,7 +51,7 @@ enum { STALE_NS = 2 * WATCH_PERIOD_NS };
 
 /* This thread tries as a waiter: what it allocates is what others are held back for. The first in the line for room wakes nobody by what it
  * gives back itself: it would wake itself. */
-static _Thread_local enum { NO_TURN, ROOM_TURN, LIMIT_TURN } turn_of;
+static _Thread_local enum { NO_TURN, ROOM_TURN, OTHER_TURN } turn_of;
 
 /* In one step: a waiter that set the bit between two would sleep on a word that a third one could bring back. */
 static void room_call(struct cue_pool *pool)
@@ -206,68 +210,59 @@ static void hold_back(struct cue_pool *pool, struct room_waiter *me)
     me->hold_ns = now + 6 * length;
 }
 
-struct asked {
-    int (*stop)(void *arg); /* or NULL: any signal ends the wait */
-    void *arg;
-};
-
-static bool stopped(const struct asked *asked, int woken)
+static bool is_over(const struct room_until *until, int woken, int *status)
 {
-    return asked->stop ? asked->stop(asked->arg) != 0 : woken == CUE_EINTR;
+    bool signalled = woken == CUE_EINTR;
+    *status = until->over ? until->over(until->arg, signalled) : signalled ? CUE_EINTR : 0;
+    return *status != 0;
 }
 
-static int try_in_turn(struct cue_pool *pool, struct room_waiter *me, int (*try)(struct cue_pool *pool, void *arg), void *arg)
+/* What the try itself took hold of in vain is given up without a word: whoever looked for it would look in vain, and wake us. */
+static int try_as(struct cue_pool *pool, struct room_waiter *me, bool first, int (*try)(struct cue_pool *pool, void *arg), void *arg)
 {
-    if (!me->limit)
+    if (first)
         hold_back(pool, me);
-    turn_of = me->limit ? LIMIT_TURN : ROOM_TURN;
+    turn_of = first ? ROOM_TURN : OTHER_TURN;
     int status = try(pool, arg);
     turn_of = NO_TURN;
     if (status == CUE_ENOMEM && !me->limit)
-        pool_give_up_missed(pool); /* we have tried with it; nobody else has the turn, so nobody is woken */
+        pool_give_up_missed(pool);
     return status;
 }
 
-static int wait_in_line(struct cue_pool *pool, struct room_waiter *me, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg),
-                        void *arg, const struct asked *asked)
+static int wait_in_line(struct cue_pool *pool, struct room_waiter *me, const struct room_until *until,
+                        int (*try)(struct cue_pool *pool, void *arg), void *arg)
 {
     _Atomic uint32_t *room = &pool->header->room;
+    int woken = 0;
     for (;;) {
+        if (until->any_turn)
+            pool_before_sleep(pool); /* what we hold may be what the one before us needs; before we look at the word: it may wake us */
         uint32_t seen = atomic_fetch_or_explicit(room, 1, seq_cst) | 1; /* before the try: a free after it wakes us */
         int status = pool_wait_look(pool);
         bool turn = !status && my_turn(pool, me);
         if (!status)
-            status = turn ? try_in_turn(pool, me, try, arg) : CUE_ENOMEM;
+            status = turn || until->any_turn ? try_as(pool, me, turn && !me->limit, try, arg) : CUE_ENOMEM;
         if (status != CUE_ENOMEM)
             return status;
-        if (!turn || me->limit)
-            pool_before_sleep(pool); /* what we hold may be what the one before us needs */
-        int64_t nap = deadline_nap(deadline);
+        if ((!turn && !until->any_turn) || me->limit)
+            pool_before_sleep(pool); /* as above */
+        int64_t nap = deadline_nap(until->deadline);
         if (nap <= 0)
             return trail(CUE_ENOMEM, "pool %s had no room in time", pool->name);
-        if (stopped(asked, futex_wait(room, seen, nap)))
-            return CUE_EINTR;
+        if (is_over(until, woken, &status))
+            return status;
+        woken = futex_wait(room, seen, nap);
     }
 }
 
-static int wait_as(struct cue_pool *pool, uint32_t limit, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                   const struct asked *asked)
+int room_wait(struct cue_pool *pool, uint32_t limit, const struct room_until *until, int (*try)(struct cue_pool *pool, void *arg),
+              void *arg)
 {
     struct room_waiter me = { .limit = limit };
     waiter_enter(pool, &me);
-    int status = wait_in_line(pool, &me, deadline, try, arg, asked);
+    int status = wait_in_line(pool, &me, until, try, arg);
     waiter_leave(pool, &me);
     room_wake(pool); /* the next one's turn */
     return status;
-}
-
-int room_wait(struct cue_pool *pool, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg)
-{
-    return wait_as(pool, 0, deadline, try, arg, &(struct asked){ 0 });
-}
-
-int room_wait_limited(struct cue_pool *pool, uint32_t limit, int64_t deadline, int (*try)(struct cue_pool *pool, void *arg), void *arg,
-                      int (*stop)(void *arg), void *stop_arg)
-{
-    return wait_as(pool, limit, deadline, try, arg, &(struct asked){ stop, stop_arg });
 }

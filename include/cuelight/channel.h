@@ -206,7 +206,8 @@ typedef struct cue_channel_info {
     uint64_t redelivered; /* queues: messages that were given out again … */
     uint64_t dead;        /* … and those that were given out so often that they went to the lane `dead`, or were freed */
     uint64_t late;        /* answers to questions (cue_channel_ask) that came when nobody waited any more: freed */
-    uint64_t spare[3];
+    uint64_t stuck;       /* sockets: those of this process, of any channel, that NNG could not take down and that were left behind */
+    uint64_t spare[2];
 } cue_channel_info;
 
 /* Opens the lane behind the URL to receive, to send, or both. `opts` may be NULL. Makes system calls, takes process memory.
@@ -246,6 +247,8 @@ CUE_API int cue_channel_shut(cue_channel *ch, unsigned how, cue_time wait);
 CUE_API cue_pool *cue_channel_pool(cue_channel *ch);
 
 /* Sends one message; waits for room. On failure the caller still holds everything.
+ * For room in the pool it waits in the line of cue_block_alloc and keeps its place until `wait` is over; one of up to some 3 KiB goes
+ * as soon as there is room for it, also before its turn: what it carries or announces may be what others wait for.
  * CUE_EFULL: no room within `wait`. CUE_ENOMEM: no room in the pool. CUE_ETYPE: not the lane's type, or a type of the library.
  * CUE_ECLOSED: a receiver has shut the lane. CUE_ETOOBIG: larger than the lane's `max` or than the pool. CUE_ENOTOWNER: a block of another
  * pool (see cue_block_copy), or one that was sent or published through another handle; CUE_ESTALE: or freed. CUE_EDEAD: an actor's lane,
