@@ -1,4 +1,5 @@
 /* Taps: copies of what passes through a lane of any kind, which hold up nobody. */
+#include "tests/cast/numbered.h"
 #include "tests/one_lane.h"
 
 #include <cuelight/actor.h>
@@ -495,6 +496,73 @@ Test(tap, forked_child_is_seen_and_cannot_look_on)
     cr_expect(eq(int, recv_int(on), 5));
     cr_expect(eq(int, recv_int(in), 5));
     cue_channel_close(on);
+}
+
+/* ---- a storm: senders and those who look on are killed at random; the receiver gets everything, once, in order ---- */
+
+enum { SENDERS = 2, ONLOOKERS = 3, ALL = SENDERS + ONLOOKERS, LIVES = 1024, STRIKES = 40 };
+static struct counted lives[LIVES];
+static int nlives;
+
+static void look_at(cue_msg *m)
+{
+    struct counted said;
+    cr_assert(eq(sz, m->size, sizeof said));
+    memcpy(&said, m->data, sizeof said);
+    cr_assert(eq(u32, said.sum, counted_sum(&said)));
+    int i = nlives;
+    while (i > 0 && lives[i - 1].publisher != said.publisher)
+        i--;
+    cr_assert(eq(u32, said.number, i ? lives[i - 1].number + 1 : 0), "nothing is lost, doubled or out of order");
+    if (!i)
+        cr_assert(lt(int, i = ++nlives, LIVES));
+    lives[i - 1] = said;
+    cue_msg_release(m);
+}
+
+static void receive_for(int ms)
+{
+    cue_msg m;
+    for (int64_t end = test_now_ms() + ms; test_now_ms() < end;)
+        if (cue_channel_recv(in, &m, CUE_MS(1)) == 0)
+            look_at(&m);
+}
+
+static void storm_on(const char *rest)
+{
+    struct cast casts[ALL];
+    unsigned seed = 3;
+    nlives = 0;
+    open_both(rest);
+    const char *name = name_of(rest);
+    for (int i = 0; i < ALL; i++)
+        casts[i] = i < SENDERS ? cast_start("topic_storm_publisher", lane(name)) : cast_start("tap_storm", lane(name), i % 2 ? "5" : "7");
+    for (int strike = 0; strike < STRIKES; strike++) {
+        int i = rand_r(&seed) % ALL;
+        receive_for(5);
+        cr_assert(eq(int, cast_kill(&casts[i]), CAST_SIGNALLED + SIGKILL), "it found something wrong");
+        casts[i] = i < SENDERS ? cast_start("topic_storm_publisher", lane(name)) : cast_start("tap_storm", lane(name), i % 2 ? "5" : "7");
+    }
+    for (int i = 0; i < ALL; i++) {
+        if (i >= SENDERS)
+            cr_assert(cast_stop(&casts[i]));
+        receive_for(5);
+        cast_kill(&casts[i]);
+    }
+    cue_pool_check(pool, true, NULL, NULL); /* cleans up after the dead */
+    receive_for(5);
+    cue_channel *on = tap(name); /* and all is as before */
+    cr_assert(eq(int, send_int(out, 1), 0));
+    cr_expect(eq(int, recv_int(on), 1));
+    cr_expect(eq(int, recv_int(in), 1));
+    cue_channel_close(on);
+    close_both();
+}
+
+Test(tap, storm_of_kills)
+{
+    storm_on("a");
+    storm_on("b?kind=queue");
 }
 
 /* ---- actors ---- */

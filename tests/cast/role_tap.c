@@ -1,9 +1,11 @@
 /* Roles of the tests of taps. */
+#include "tests/cast/numbered.h"
 #include "tests/cast/roles.h"
 
 #include <cuelight/channel.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 /* URL: taps it, says r; for each byte it is told takes a message and says its first byte, - if there is none; c: closes, says k. */
 int role_tapper(int argc, char **argv)
@@ -39,31 +41,36 @@ int role_tap_observer(int argc, char **argv)
     return 0;
 }
 
-/* URL SEED: until it is killed. A copy must be whole: its bytes are all the same. */
+/* URL SEED: until it is killed. Copies are whole and in their sender's order, and of no more than is said to be missing. */
 int role_tap_storm(int argc, char **argv)
 {
     unsigned seed = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
     while (argc > 1) {
         cue_channel *ch;
+        struct counted last[64] = { { 0 } };
         int status = cue_channel_open(argv[1], CUE_TAP, &(cue_channel_opts){ .depth = 16 }, &ch);
-        if (status == CUE_ENOENT || status == CUE_ENOMEM)
+        if (status == CUE_ENOMEM)
             continue;
         if (status)
             return 1;
         for (int left = rand_r(&seed) % 200; left > 0; left--) {
             cue_msg m;
             cue_tapped about;
+            struct counted said;
             if (cue_channel_recv(ch, &m, CUE_MS(2)))
                 continue;
-            const char *bytes = m.data;
-            if (cue_msg_tapped(&m, &about) || about.size < m.size)
+            if (cue_msg_tapped(&m, &about) || m.size != sizeof said || about.size != sizeof said)
                 return 2;
-            for (size_t i = 1; i < m.size; i++)
-                if (bytes[i] != bytes[0])
-                    return 3;
+            memcpy(&said, m.data, sizeof said);
+            struct counted *before = &last[(unsigned)said.publisher % 64];
+            if (said.sum != counted_sum(&said) || about.pid != said.publisher)
+                return 3;
+            if (before->publisher == said.publisher && said.number <= before->number)
+                return 4;
+            *before = said;
             cue_msg_release(&m);
         }
         cue_channel_close(ch);
     }
-    return 4;
+    return 5;
 }

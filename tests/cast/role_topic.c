@@ -1,4 +1,5 @@
 /* Roles of the topic's tests. */
+#include "tests/cast/numbered.h"
 #include "tests/cast/roles.h"
 
 #include <cuelight/channel.h>
@@ -48,26 +49,16 @@ int role_topic_reader(int argc, char **argv)
 
 /* ---- the storm: numbered messages with a sum, some with a block ---- */
 
-struct numbered {
-    int32_t publisher;
-    uint32_t number, sum;
-};
-
-static uint32_t sum_of(const struct numbered *m)
-{
-    return ((uint32_t)m->publisher * 2654435761u ^ m->number) * 2246822519u + 1;
-}
-
 /* URL: publishes until it is killed. */
 int role_topic_storm_publisher(int argc, char **argv)
 {
     static cue_channel *ch;
-    struct numbered m = { .publisher = (int32_t)getpid() };
+    struct counted m = { .publisher = (int32_t)getpid() };
     if (argc < 2 || cue_channel_open(argv[1], CUE_SEND, NULL, &ch))
         return 1;
     for (;; m.number++) {
         cue_block b = { 0 };
-        m.sum = sum_of(&m);
+        m.sum = counted_sum(&m);
         if (m.number % 8 == 7 && cue_block_alloc(cue_channel_pool(ch), 3000, NULL, &b) == 0)
             memset(b.data, (int)m.number & 0xff, b.size);
         int status;
@@ -91,12 +82,12 @@ int role_topic_storm_reader(int argc, char **argv)
             return 1;
         for (int left = rand_r(&seed) % 400; left > 0; left--) {
             cue_msg *m = &held[rand_r(&seed) % 8];
-            struct numbered said;
+            struct counted said;
             cue_msg_release(m);
             if (cue_channel_recv(ch, m, CUE_MS(5)))
                 continue;
             memcpy(&said, m->data, sizeof said);
-            if (m->size != sizeof said || said.sum != sum_of(&said))
+            if (m->size != sizeof said || said.sum != counted_sum(&said))
                 return 2;
             if (m->block.data && (m->block.size != 3000 || ((unsigned char *)m->block.data)[2999] != (said.number & 0xff)))
                 return 3;
