@@ -163,10 +163,10 @@ static __attribute__((noinline)) void mark(void)
 #endif
 }
 
-static int victim_main(const char *name, const char *pool, const char *size)
+static int victim_main(const char *name, const char *pool, const char *size, const char *backing)
 {
     const struct op *op = op_find(name);
-    struct victim me = { .pool_name = pool, .backing = op ? op->backing : IN_SHM, .size = strtoull(size, NULL, 10) };
+    struct victim me = { .pool_name = pool, .backing = (enum backing)atoi(backing), .size = strtoull(size, NULL, 10) };
     if (!op)
         return 2;
     if (!op->alone)
@@ -183,8 +183,9 @@ static int victim_main(const char *name, const char *pool, const char *size)
 
 static pid_t victim_start(const char *op, const struct stage *stage)
 {
-    char bytes[24];
+    char bytes[24], backing[8];
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)stage->size);
+    snprintf(backing, sizeof backing, "%d", stage->backing);
     fflush(NULL);
     pid_t pid = fork();
     if (pid)
@@ -197,7 +198,7 @@ static pid_t victim_start(const char *op, const struct stage *stage)
     setenv("CUE_SPIN", "0", 1);
     if (ptrace(PTRACE_TRACEME, 0, 0, 0) < 0)
         _exit(126);
-    execl("/proc/self/exe", "crash", "victim", op, stage->pool_name, bytes, (char *)NULL);
+    execl("/proc/self/exe", "crash", "victim", op, stage->pool_name, bytes, backing, (char *)NULL);
     _exit(127);
 }
 
@@ -738,7 +739,7 @@ static bool run_op(const struct op *op, unsigned sample, bool stop)
             last = effect;
         shown += faults > had;
     }
-    if (missed > (op->threads ? 4 + cuts / 2 : cuts / 4))
+    if (missed > (op->threads || op->asleep ? 4 + cuts / 2 : cuts / 4))
         wrong("%u of %u points were not come by again", missed, cuts);
     bool good = faults == before;
     printf("%s %-24s %5u points (%u stores, %u system calls) in %u instructions, %u cut, %u missed%s\n", good ? "ok  " : "FAIL", op->name,
@@ -770,9 +771,9 @@ static bool tracing_allowed(void)
 int main(int argc, char **argv)
 {
     unsigned sample = 1, passed = 0, failed = 0;
-    bool stop = false;
-    if (argc == 5 && strcmp(argv[1], "victim") == 0)
-        return victim_main(argv[2], argv[3], argv[4]);
+    bool stop = false, all = false;
+    if (argc == 6 && strcmp(argv[1], "victim") == 0)
+        return victim_main(argv[2], argv[3], argv[4], argv[5]);
     if (argc == 5 && strcmp(argv[1], "peer") == 0)
         return nng_peer(argv[2], argv[3], argv[4]);
     if (argc == 5 && strcmp(argv[1], "worker") == 0)
@@ -800,6 +801,8 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[first], "--stop") == 0)
             stop = true;
+        else if (strcmp(argv[first], "--all") == 0)
+            all = true;
         else if (strcmp(argv[first], "--sample") == 0 && first + 1 < argc)
             sample = (unsigned)atoi(argv[++first]);
     }
@@ -813,7 +816,7 @@ int main(int argc, char **argv)
             failed++;
             continue;
         }
-        if (run_op(op, sample, stop))
+        if (run_op(op, op->again && !all ? 4 * sample : sample, stop))
             passed++;
         else
             failed++;

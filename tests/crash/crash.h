@@ -43,6 +43,7 @@ struct op {
     enum backing backing;                   /* what the pool lies in */
     bool alone;                             /* the driver is no party of the pool while the victim runs */
     bool full;                              /* the pool is full: nobody can work on in it */
+    bool again;                             /* much as another operation, so every fourth point will do but for --all */
     bool threads;                           /* the victim has threads that are not stepped, so its way is not the same each time */
     void (*setup)(struct stage *stage);     /* driver, before the victim starts */
     void (*prepare)(struct victim *me);     /* victim, before the first mark; it has the pool open unless `alone` */

@@ -1,5 +1,5 @@
 /* What is cut in pools: blocks, keys, leases, parties, the pool's own life, recovery. */
-#include "crash.h"
+#include "behind.h"
 
 #include "pool/pool_private.h"
 
@@ -607,79 +607,9 @@ static void know_full(struct victim *me)
 
 /* ---- asleep: what the victim waits for comes while it sleeps, and somebody else waits behind it ---- */
 
-struct behind { /* a thread of the driver */
-    pthread_t thread;
-    struct stage *stage;
-    cue_block b;
-    int status;
-    _Atomic pid_t id;
-};
-
-static void *wait_for_room(void *arg)
+static int wait_for_key(struct stage *stage, cue_block *out)
 {
-    struct behind *me = arg;
-    atomic_store(&me->id, gettid());
-    me->status = cue_block_alloc(me->stage->pool, 8192, &(cue_block_opts){ .wait = CUE_SEC(40) }, &me->b);
-    return NULL;
-}
-static void *wait_for_key(void *arg)
-{
-    struct behind *me = arg;
-    atomic_store(&me->id, gettid());
-    me->status = cue_block_find(me->stage->pool, key_of(&keyed), CUE_SEC(40), &me->b);
-    return NULL;
-}
-/* Once; returns when it sleeps, or has ended. */
-static void queue_behind(struct stage *stage, void *(*wait)(void *arg))
-{
-    if (stage->other[0])
-        return;
-    struct behind *behind = calloc(1, sizeof *behind);
-    behind->stage = stage;
-    stage->other[0] = behind;
-    if (pthread_create(&behind->thread, NULL, wait, behind))
-        abort();
-    while (!atomic_load(&behind->id) || (!sleeps(getpid(), atomic_load(&behind->id)) && pthread_tryjoin_np(behind->thread, NULL)))
-        usleep(50);
-}
-/* It was served, whatever became of the one before it. */
-static void behind_is_served(struct stage *stage, const char *what)
-{
-    struct behind *behind = stage->other[0];
-    if (stage->number[0]++)
-        return;
-    pthread_join(behind->thread, NULL);
-    must_be(behind->status, 0, what);
-    if (behind->b.data)
-        MUST(cue_block_release(&behind->b));
-}
-
-static void take_in_halves(struct stage *stage)
-{
-    for (int i = 0; i < 2; i++)
-        MUST(cue_block_alloc(stage->pool, stage->size / 2, NULL, &stage->block[i]));
-}
-static void alloc_most(struct victim *me)
-{
-    CUE_MUST(cue_block_alloc(me->pool, 48 << 10, &(cue_block_opts){ .wait = CUE_SEC(50) }, &me->block[0]));
-}
-/* The first half is enough for who waits behind, and not for the victim; it tries, and sleeps again. */
-static void half_comes_free(struct stage *stage)
-{
-    queue_behind(stage, wait_for_room);
-    for (int i = 0; i < 2; i++)
-        if (stage->block[i].data) {
-            MUST(cue_block_release(&stage->block[i]));
-            return;
-        }
-}
-static void next_one_is_served(struct stage *stage)
-{
-    queue_behind(stage, wait_for_room);
-    for (int i = 0; i < 2; i++)
-        if (stage->block[i].data)
-            MUST(cue_block_release(&stage->block[i]));
-    behind_is_served(stage, "waiting for room behind the victim");
+    return cue_block_find(stage->pool, key_of(&keyed), CUE_SEC(40), out);
 }
 
 static void await_it(struct victim *me)
@@ -698,17 +628,14 @@ static void publish_here(struct stage *stage)
 static void other_found_it(struct stage *stage)
 {
     publish_here(stage);
-    behind_is_served(stage, "waiting for the same block as the victim");
+    cue_block *view = behind_is_served(stage, "waiting for the same block as the victim");
+    if (view)
+        MUST(cue_block_release(view));
 }
 static int whole_and_forgotten(struct stage *stage)
 {
-    free(stage->other[0]);
+    behind_forget(stage);
     return whole_64(stage);
-}
-static int forgotten(struct stage *stage)
-{
-    free(stage->other[0]);
-    return -1;
 }
 
 /* An observer holds nothing. */
@@ -854,14 +781,6 @@ const struct op ops_pool[] = {
       .verify = places_back },
     { .name = "alloc_quota", .size = MEDIUM, .prepare = own_quota, .act = to_the_quota },
     { .name = "alloc_waiting", .size = SMALL, .setup = fill_for_waiter, .prepare = know_full, .between = make_room, .act = alloc_waiting },
-    { .name = "alloc_asleep",
-      .size = TINY,
-      .full = true,
-      .setup = take_in_halves,
-      .asleep = half_comes_free,
-      .act = alloc_most,
-      .meanwhile = next_one_is_served,
-      .verify = forgotten },
     { .name = "find_asleep",
       .size = MEDIUM,
       .setup = reserve_here,
@@ -871,6 +790,22 @@ const struct op ops_pool[] = {
       .verify = whole_and_forgotten },
     { .name = "observe", .size = MEDIUM, .setup = keep_64, .prepare = warm_up, .act = look_around, .verify = whole_64 },
     { .name = "reap", .size = MEDIUM, .setup = dead_with_everything, .between = and_now_kill_it, .act = reap_all, .verify = after_reaper },
+    { .name = "reap_file",
+      .size = MEDIUM,
+      .again = true,
+      .backing = IN_FILE,
+      .setup = dead_with_everything,
+      .between = and_now_kill_it,
+      .act = reap_all,
+      .verify = after_reaper },
+    { .name = "reap_memfd",
+      .size = MEDIUM,
+      .again = true,
+      .backing = IN_MEMFD,
+      .setup = dead_with_everything,
+      .between = and_now_kill_it,
+      .act = reap_all,
+      .verify = after_reaper },
     { .name = "create_file", .size = SMALL, .backing = IN_FILE, .alone = true, .act = create },
     { .name = "join_file", .size = MEDIUM, .backing = IN_FILE, .prepare = leave, .act = join },
     { .name = "leave_file", .size = MEDIUM, .backing = IN_FILE, .prepare = hold_much, .act = leave },
