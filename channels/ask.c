@@ -548,6 +548,8 @@ int cue_reply(const cue_msg *request, const cue_msg *answer)
         return trail(CUE_EINVAL, "cue_reply: no %s given", request ? "answer" : "request");
     if (cue_ref_same(request->from, (cue_ref){ 0 }))
         return trail(CUE_EINVAL, "cue_reply: the request has no sender");
+    if (message_is_tapped(request))
+        return trail(CUE_EPERM, "cue_reply: this is a tap's copy of the request, and who received it answers");
     int status = is_question(request) || !ask_reply_to_actor ? 1 : ask_reply_to_actor(request, answer);
     if (status <= 0)
         return status;

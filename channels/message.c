@@ -361,7 +361,7 @@ void cue_msg_release(cue_msg *m)
         return;
     if (!m->priv[0] && m->priv[1])
         cell_give((struct cell *)(uintptr_t)m->priv[1], m->priv[2]); /* see stream_unpack */
-    uint64_t record = m->priv[3] & 3 ? 0 : m->priv[3];               /* else from a socket, see cue_msg_peer, or a tap's */
+    uint64_t record = m->priv[3] & PRIV_BITS ? 0 : m->priv[3];       /* else from a socket, see cue_msg_peer, or a tap's */
     if (m->block.priv[0] && (m->priv[0] || !record || !is_record_of(m->block.priv, record) || !easy_drop(m->block.priv, record)))
         cue_block_release(&m->block);
     if (m->priv[0] && (!record || !easy_drop(m->priv, record))) {

@@ -48,6 +48,15 @@ struct unpacked {
 };
 int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out, struct unpacked *about);
 
+/* In cue_msg.priv[3] of a tap's copy, with the address of what it says of itself (tap.c): no record's address ends in it, and no socket's
+ * number (cue_msg_peer). */
+enum { PRIV_TAPPED = 2, PRIV_BITS = 3 };
+
+static inline bool message_is_tapped(const cue_msg *m)
+{
+    return (m->priv[3] & PRIV_BITS) == PRIV_TAPPED;
+}
+
 /* Word by word: a `rep stos`, which compilers make of a memset of this size, costs as much as the rest of a message. */
 static inline void message_clear(cue_msg *m)
 {

@@ -31,9 +31,6 @@
 
 enum { TAP_DEPTH = 256, TAP_BYTES = 4096, TAP_BYTES_LEAST = 64, TAP_SHARE = 16, SETTLE_TRIES = 1000 };
 
-/* In cue_msg.priv[3], with the address of the note: no record's address ends in it, and no socket's number (cue_msg_peer). */
-enum { PRIV_TAPPED = 2, PRIV_BITS = 3 };
-
 /* ---- the topic ---- */
 
 static void topic_name(const struct lane *lane, char name[POOL_NAME_BYTES])
@@ -318,7 +315,7 @@ int cue_msg_tapped(const cue_msg *m, cue_tapped *out)
     if (!m || !out)
         return trail(CUE_EINVAL, "cue_msg_tapped: %s is NULL", m ? "the result's place" : "the message");
     memset(out, 0, sizeof *out);
-    if ((m->priv[3] & PRIV_BITS) != PRIV_TAPPED)
+    if (!message_is_tapped(m))
         return trail(CUE_ENOSYS, "cue_msg_tapped: only messages that a tap received (CUE_TAP) say so");
     memcpy(&note, (const void *)(uintptr_t)(m->priv[3] & ~(uint64_t)PRIV_BITS), sizeof note);
     if (note.magic != TAP_MAGIC)

@@ -1,4 +1,7 @@
 /* Taps: copies of what passes through a lane of any kind, which hold up nobody. */
+#include "channels/tap_layout.h"
+#include "pool/pool_internal.h"
+
 #include "tests/cast/numbered.h"
 #include "tests/one_lane.h"
 
@@ -346,6 +349,7 @@ Test(tap, question_is_shown_and_its_answer_goes_to_the_asker)
     CUE_MUST(cue_msg_tapped(&m, &about));
     cr_expect(eq(u32, about.flags, CUE_TAPPED_ASK));
     cr_expect(eq(u32, m.type, 5));
+    cr_expect(eq(int, cue_reply(&m, &(cue_msg){ .type = 6 }), CUE_EPERM));
     cue_msg_release(&m);
     CUE_MUST(cue_channel_recv(in, &m, CUE_NOW));
     CUE_MUST(cue_reply(&m, &(cue_msg){ .type = 6 }));
@@ -495,6 +499,61 @@ Test(tap, forked_child_is_seen_and_cannot_look_on)
     cr_assert(eq(int, WEXITSTATUS(status), 0));
     cr_expect(eq(int, recv_int(on), 5));
     cr_expect(eq(int, recv_int(in), 5));
+    cue_channel_close(on);
+}
+
+/* ---- damage ---- */
+
+/* The lane whose name begins so, as it lies in the pool. */
+static struct lane_head *head_of(const char *begins)
+{
+    cue_block_info info;
+    for (uint64_t cursor = 0; cue_block_next(pool, POOL_TYPE_LANE, &cursor, &info) > 0;) {
+        cue_block view;
+        if (strncmp(info.name, begins, strlen(begins)) == 0) {
+            CUE_MUST(cue_block_find(pool, (cue_key){ .id = info.id }, CUE_NOW, &view));
+            struct lane_head *head = view.data;
+            cue_block_release(&view); /* who has the lane open holds it */
+            return head;
+        }
+    }
+    return NULL;
+}
+
+Test(tap, bit_that_nobody_set_goes_with_the_next_send)
+{
+    for (int k = 0; k < KINDS; k++) {
+        open_both(kinds[k]);
+        struct lane_head *head = head_of(name_of(kinds[k]));
+        atomic_fetch_or(&head->gate, GATE_TAPPED);
+        cr_assert(eq(int, send_int(out, 1), 0));
+        cr_assert(eq(int, recv_int(in), 1));
+        cr_expect(eq(u64, atomic_load(&head->gate) & GATE_TAPPED, 0));
+        close_both();
+    }
+}
+
+Test(tap, damaged_topic_harms_no_sender)
+{
+    char many[8192] = { 0 };
+    cue_msg m;
+    open_both("a");
+    cue_channel *on = tap("a"), *none;
+    struct lane_head *taps = head_of("@tap-");
+    cr_assert(taps != NULL);
+    atomic_store(&taps->tap_bytes, UINT64_MAX); /* the message bounds the copy, and the tap what it hands out */
+    CUE_MUST(cue_channel_send(out, &(cue_msg){ .data = many, .size = sizeof many }, CUE_NOW));
+    CUE_MUST(cue_channel_recv(on, &m, CUE_NOW));
+    cr_expect(eq(sz, m.size, 4096));
+    cue_msg_release(&m);
+    CUE_MUST(cue_channel_recv(in, &m, CUE_NOW));
+    cue_msg_release(&m);
+    taps->magic = 0;
+    cr_assert(eq(int, send_int(out, 1), 0));
+    cr_assert(eq(int, recv_int(in), 1));
+    cr_expect(eq(int, recv_int(on), NOTHING));
+    cr_expect(eq(int, cue_channel_open(lane("a"), CUE_TAP, NULL, &none), CUE_ECORRUPT));
+    taps->magic = LANE_MAGIC;
     cue_channel_close(on);
 }
 

@@ -44,6 +44,46 @@ static void killed_owner(const char *name, const char *blocks)
     cast_kill(&owner);
 }
 
+Test(tools, tap_shows_what_passes)
+{
+    const char *name = test_name("tooltap");
+    char url[128];
+    cue_channel *lane;
+    cue_msg m;
+    cue_pool *pool = make(name, 0);
+    snprintf(url, sizeof url, "shm://%s/lane", name);
+    cr_assert(eq(int, tool("tap %s", url), 3));
+    cr_assert(says("no lane lane"));
+    CUE_MUST(cue_channel_open(url, CUE_SEND | CUE_RECV, NULL, &lane));
+    cr_assert(eq(int, tool("tap %s --timeout 20ms", url), 5));
+    cr_assert(says("0 messages, 0 missed"));
+    for (int json = 0; json < 2; json++) {
+        char args[256];
+        cue_channel_info info;
+        snprintf(args, sizeof args, "tap %s --count 2 %s", url, json ? "--json" : "");
+        FILE *out = tool_start(args);
+        int64_t limit = test_now_ms() + test_guard_ms(20000);
+        do /* until it is there */
+            CUE_MUST(cue_channel_stat(lane, &info));
+        while (info.users < 2 && test_now_ms() < limit);
+        do { /* a party that has the lane open may not look on yet: until it has ended */
+            CUE_MUST(cue_channel_send(lane, &(cue_msg){ .type = 7, .tag = 71, .data = "hello", .size = 5 }, CUE_SEC(10)));
+            CUE_MUST(cue_channel_recv(lane, &m, CUE_NOW));
+            cue_msg_release(&m);
+            CUE_MUST(cue_channel_stat(lane, &info));
+        } while (info.users > 1);
+        cr_assert(eq(int, tool_end(out), 0));
+        cr_assert(says(json ? "\"type\": 7" : "type 0x7"));
+        cr_assert(says(json ? "\"tag\": 71" : "tag 71"));
+        cr_assert(says(json ? "\"bytes\": \"68656c6c6f\"" : "68656c6c6f  |hello|"));
+    }
+    cr_assert(eq(int, tool("tap ipc://nobody"), 1));
+    cr_assert(eq(int, tool("tap"), 2));
+    cue_channel_close(lane);
+    cue_pool_close(pool);
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
 Test(tools, help_and_usage)
 {
     cr_assert(eq(int, tool("--help"), 0));

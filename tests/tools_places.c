@@ -246,7 +246,7 @@ Test(places, what_is_no_pool_is_left_alone_when_it_is_a_file)
 Test(places, a_wrong_command_line_is_told_what_there_is)
 {
     cr_assert(eq(int, tool("dance -q"), 2));
-    cr_assert(says("no command `dance`, but there are: ls blocks cat rm doctor;"));
+    cr_assert(says("no command `dance`, but there are: ls blocks cat rm doctor tap;"));
     cr_assert(eq(int, tool("help dance"), 2));
     cr_assert(eq(int, tool("help rm"), 0));
     cr_assert(says("--force"));

@@ -4,7 +4,7 @@
  *
  * POOL is a name, or the path of a file that holds one.
  *
- * This file knows the options and the commands; ls.c, rm.c, blocks.c and doctor.c each hold one.
+ * This file knows the options and the commands; ls.c, rm.c, blocks.c, doctor.c and tap.c each hold one.
  */
 #include "tool.h"
 
@@ -24,32 +24,38 @@ const struct command commands[] = {
       "Without POOL: a line a pool in /dev/shm: use, age, whose it is, who made it, who has it open; also of those that nobody has open\n"
       "any more. One that cannot be read is shown with its error. With POOL: its parties and its lanes.\n"
       "Exit: 0; 1 if there is no pool, or one is damaged or of another version; with POOL 3, 4 or 6 if it cannot be read.\n",
-      0, 0, 1, run_ls },
+      0, 0, 1, run_ls, false },
     { "blocks", "blocks POOL [--type T] [--by owner|type] [--leaks]", "the blocks of a pool",
       "A line a block, with the process that owns it and when that started. --type T: only those of this type. --by owner, --by type:\n"
       "sums instead. --leaks: only blocks that nobody living will give back: owned by a dead party, or freed and looked at only by the\n"
       "dead.\n"
       "Exit: 0; 1 if no block matched; with --leaks: 1 if there is a leak.\n",
-      OPT_TYPE | OPT_BY | OPT_LEAKS, 1, 1, run_blocks },
+      OPT_TYPE | OPT_BY | OPT_LEAKS, 1, 1, run_blocks, false },
     { "cat", "cat POOL ID | cat POOL {--type T --id N | --name NAME} [--timeout TIME]", "writes a block's bytes to the standard output",
       "ID is what `cuelight blocks` shows, or the same as a number. A published block is preferred to one that is not published yet.\n"
       "--timeout TIME (5s, 200ms, 2m): waits so long until it is published. The bytes are copied and then checked to be still the\n"
       "block's: a block that goes meanwhile ends the output with exit code 3. --json: its row, and the bytes in base64.\n"
       "Exit: 0; 3 if there is no such block; 5 if it was not published in time.\n",
-      OPT_TYPE | OPT_ID | OPT_NAME | OPT_TIMEOUT, 1, 2, run_cat },
+      OPT_TYPE | OPT_ID | OPT_NAME | OPT_TIMEOUT, 1, 2, run_cat, false },
     { "rm", "rm POOL [NAME] [--force]", "removes a pool, or one named block or lane",
       "Who still has the pool open gets CUE_EGONE from every call; views that they hold stay readable. A pool that is in use by living\n"
       "processes is only removed with --force. A damaged pool is removed as well if nobody living holds it; a file that is given by its\n"
       "path and is no pool is not. With NAME: ends the published block or lane of that name for everyone.\n"
       "Exit: 0; 3 no such pool or name; 4 not allowed, or in use; 6 a file that is no pool.\n",
-      OPT_FORCE, 1, 2, run_rm },
+      OPT_FORCE, 1, 2, run_rm, false },
     { "doctor", "doctor [POOL] [--fix]", "looks for what is wrong, here and in the pools",
       "Checks the machine (shared memory left, what the kernel offers) and every invariant of the pool or of all pools, and says who died\n"
       "without being cleaned up after. --fix: cleans up after the dead and removes pools that nobody uses and that hold nothing; those\n"
       "of other users only if POOL names them.\n"
       "Exit: 0 all is well (with --fix: now); 1 something is wrong; 6 a pool is damaged or of another version; with POOL also 3 and 4.\n",
-      OPT_FIX, 0, 1, run_doctor },
-    { NULL, NULL, NULL, NULL, 0, 0, 0, NULL },
+      OPT_FIX, 0, 1, run_doctor, false },
+    { "tap", "tap URL [--count N] [--timeout TIME]", "what passes through a lane, a line a message",
+      "Looks on at shm://POOL/NAME, a lane or an actor that is there: time, sending process, type, size, tag, and the first bytes; how\n"
+      "many were missed before. Nobody waits for it, and it takes nothing from the receivers. Ends at Ctrl-C, after N messages, or when\n"
+      "none has come for TIME (5s, 200ms, 2m). ?depth=N keeps more back while they are printed.\n"
+      "Exit: 0; 3 no such pool or lane; 4 not allowed; 5 nothing came in time.\n",
+      OPT_COUNT | OPT_TIMEOUT, 1, 1, run_tap, true },
+    { NULL, NULL, NULL, NULL, 0, 0, 0, NULL, false },
 };
 
 static const struct option long_options[] = {
@@ -66,6 +72,7 @@ static const struct option long_options[] = {
     { "fix", no_argument, NULL, OPT_FIX + 256 },
     { "force", no_argument, NULL, OPT_FORCE + 256 },
     { "timeout", required_argument, NULL, OPT_TIMEOUT + 256 },
+    { "count", required_argument, NULL, OPT_COUNT + 256 },
     { NULL, 0, NULL, 0 },
 };
 
@@ -89,7 +96,7 @@ static int help(const struct command *command)
            "Exit codes: 0 fine, 1 something wrong found or nothing matched, 2 usage, 3 no such pool, block or name, 4 not allowed,\n"
            "5 time-out, 6 corrupt or of another version, 70 a bug of ours, or no output possible.\n"
            "Pools lie in /dev/shm under the prefix $CUE_PREFIX (\"cuelight\" without it).\n"
-           "Only `rm` and `doctor --fix` change anything.\n");
+           "Only `rm` and `doctor --fix` change anything; `tap` is a party of the pool while it runs.\n");
     return EXIT_FINE;
 }
 
@@ -144,6 +151,10 @@ static bool option_value(int opt, const char *value)
     case OPT_TIMEOUT:
         if (!duration(value, &options.timeout))
             return say(false, "--timeout %s: a time is wanted, as in 5s, 200ms, 2m", value);
+        break;
+    case OPT_COUNT:
+        if (!number(value, UINT64_MAX, &options.count))
+            return say(false, "--count %s: a number is wanted", value);
         break;
     case OPT_LEAKS:
         options.leaks = true;
@@ -218,7 +229,7 @@ static int parse(int argc, char **argv, const struct command **command)
     }
     if (options.nargs < (*command)->least)
         return usage("which pool? usage: cuelight ", (*command)->synopsis);
-    int code = options.nargs ? place_of(options.args[0], &options.at) : EXIT_FINE;
+    int code = options.nargs && !(*command)->url ? place_of(options.args[0], &options.at) : EXIT_FINE;
     return code ? code : -1;
 }
 

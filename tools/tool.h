@@ -1,6 +1,6 @@
 /* What the commands of the tool `cuelight` share: options, exit codes, rows, and looking at a pool without touching it.
  *
- * Looking never changes anything: pools are opened as an observer (CUE_ATTACH | CUE_READ_ONLY: no party, no lease, nothing is
+ * Looking never changes anything, but for tap.c: pools are opened as an observer (CUE_ATTACH | CUE_READ_ONLY: no party, no lease, nothing is
  * created or cleaned up), and what a damaged pool does to its reader ends in an error row, not in a signal.
  */
 #ifndef TOOLS_TOOL_H
@@ -32,7 +32,8 @@ enum option_bit {
     OPT_ID = 1 << 4,
     OPT_FIX = 1 << 5,
     OPT_FORCE = 1 << 6,
-    OPT_TIMEOUT = 1 << 7
+    OPT_TIMEOUT = 1 << 7,
+    OPT_COUNT = 1 << 8
 };
 
 /* A pool as people give it: a name in /dev/shm, or the path of its object. */
@@ -48,7 +49,7 @@ struct options {
     bool json, quiet, fix, force, leaks;
     const char *pool, *by, *name;
     uint32_t type;
-    uint64_t id;
+    uint64_t id, count;
     cue_time timeout;
     struct place at;     /* the first argument; "" without one */
     const char *args[4]; /* after the command, the pool first */
@@ -61,6 +62,7 @@ struct command {
     unsigned takes;  /* OPT_… */
     int least, most; /* arguments, with the pool */
     int (*run)(void);
+    bool url; /* its first argument is no pool but a URL */
 };
 extern const struct command commands[];
 
@@ -69,6 +71,7 @@ int run_rm(void);
 int run_blocks(void);
 int run_cat(void);
 int run_doctor(void);
+int run_tap(void);
 
 /* ---- what is said ---- */
 

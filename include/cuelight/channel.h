@@ -295,7 +295,8 @@ CUE_API CUE_CHECKED int cue_channel_ask(cue_channel *ch, const cue_msg *m, cue_t
 /* Answers a request that was asked (cue_channel_ask, cue_call, cue_ask) or told by an actor: sends to whom it came from, with its
  * tag; answer->tag does not count. answer->status < 0 says why there is no answer. Never waits. Answer before you release the
  * request. On failure the caller still holds answer->move.
- * 0 also if nobody waits for it any more: it is freed and counted. CUE_EINVAL: the request has no sender. CUE_EREMOTE: it came
+ * 0 also if nobody waits for it any more: it is freed and counted. CUE_EINVAL: the request has no sender. CUE_EPERM: it is a tap's copy,
+ * and who looks on does not answer. CUE_EREMOTE: it came
  * from a pool that is not open here. CUE_ENOMEM, CUE_ETYPE, CUE_ENOTOWNER: as cue_channel_send.
  * A request that came through a socket from a pool that cannot be mapped here is answered through that socket: 0 means that the answer is
  * kept, as a copy, and sent until it has arrived; close waits for that as long as `linger` says. CUE_ETOOBIG: the asker's channel

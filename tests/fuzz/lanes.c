@@ -1,8 +1,8 @@
 /* Fuzzes lanes in shared memory: a pool that held one of each kind, with messages of every sort queued, in hand, and on their way to
  * another receiver, is copied; words of the lanes, of the subscriptions, of the messages and their records are changed as the input
  * says, half of them before the lanes are opened and half while they are open, as a hostile process would. Three lanes, as the last byte
- * says, are opened, sent to, received from, asked, counted, shut, drained and closed, and the pool is cleaned up. Any status may come; what is received lies
- * within the pool; nothing hangs.
+ * says, are opened, tapped, sent to, received from, asked, counted, shut, drained and closed, and the pool is cleaned up. Any status may
+ * come; what is received lies within the pool; nothing hangs.
  *
  * An input is a row of changes, of 14 bytes each: what region, how (set, add, or, and not), where in it, the value. */
 #include "tests/fuzz/image.h"
@@ -40,6 +40,14 @@ static cue_channel *open_lane(cue_pool *pool, unsigned lane, unsigned how)
     cue_channel *ch;
     snprintf(url, sizeof url, "shm:///%s", lanes[lane]);
     return cue_channel_open(url, how, &(cue_channel_opts){ .pool = pool, .spin = { -1 } }, &ch) ? NULL : ch;
+}
+
+static cue_channel *open_tap(cue_pool *pool, unsigned lane)
+{
+    char url[128];
+    cue_channel *ch;
+    snprintf(url, sizeof url, "shm:///%.*s", (int)strcspn(lanes[lane], "?"), lanes[lane]);
+    return cue_channel_open(url, CUE_TAP, &(cue_channel_opts){ .pool = pool, .depth = 8, .spin = { -1 } }, &ch) ? NULL : ch;
 }
 
 /* Bytes that fit into a stream's place, more of them, a block, both, both with a key. */
@@ -90,13 +98,14 @@ static int note_record(cue_pool *pool, struct record *rec, uint32_t index, void 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     cue_pool *pool;
-    static cue_channel *in[LANES], *out[LANES]; /* all stay open */
+    static cue_channel *in[LANES], *out[LANES], *tap[LANES]; /* all stay open */
     static cue_msg held[LANES][2];
     (void)argc, (void)argv;
     setenv("CUE_SPIN", "0", 1);
     CUE_MUST(cue_pool_open(NULL, &(cue_pool_opts){ .size = SIZE, .flags = CUE_MEMFD }, &pool));
     for (unsigned lane = 0; lane < LANES; lane++) {
         must((in[lane] = open_lane(pool, lane, CUE_RECV)) && (out[lane] = open_lane(pool, lane, CUE_SEND)), "a lane");
+        must(lane % 3 || (tap[lane] = open_tap(pool, lane)), "a tap");
         for (unsigned kind = 0; kind < 12; kind++)
             (void)!send_one(out[lane], kind);
         for (unsigned i = 0; i < 2; i++)
@@ -131,6 +140,8 @@ static void change_half(char *base, const uint8_t *bytes, size_t size, size_t fr
 static void look_at(cue_pool *pool, cue_msg *m)
 {
     const unsigned char *data = m->data;
+    cue_tapped about;
+    (void)!cue_msg_tapped(m, &about);
     for (size_t i = 0; i < m->size; i += 64)
         sink = data[i];
     if (m->size)
@@ -159,10 +170,11 @@ static void use_lane(cue_pool *pool, unsigned lane, char *base, const uint8_t *b
     static cue_msg held[HELD];
     cue_channel_info info;
     cue_msg answer;
-    cue_channel *in = open_lane(pool, lane, CUE_RECV), *out = open_lane(pool, lane, CUE_SEND);
+    cue_channel *in = open_lane(pool, lane, CUE_RECV), *out = open_lane(pool, lane, CUE_SEND), *tap = open_tap(pool, lane);
     for (unsigned kind = 0; out && kind < 6; kind++)
         (void)!send_one(out, kind);
     receive_some(pool, in, held, 6);
+    receive_some(pool, tap, held, 4);
     change_half(base, bytes, size, 1);
     for (unsigned kind = 0; out && kind < 24; kind++)
         (void)!send_one(out, kind);
@@ -171,6 +183,7 @@ static void use_lane(cue_pool *pool, unsigned lane, char *base, const uint8_t *b
     if (out)
         cue_channel_stat(out, &info);
     receive_some(pool, in, held, 50);
+    receive_some(pool, tap, held, 10);
     if (in) {
         cue_channel_stat(in, &info);
         cue_msg_release(&held[0]);
@@ -180,6 +193,7 @@ static void use_lane(cue_pool *pool, unsigned lane, char *base, const uint8_t *b
     }
     for (unsigned i = 0; i < HELD; i++)
         cue_msg_release(&held[i]);
+    cue_channel_close(tap);
     cue_channel_close(out);
     cue_channel_close(in);
 }

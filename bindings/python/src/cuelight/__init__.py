@@ -23,7 +23,7 @@ For users of Dragon: `cuelight.managed_memory`, `cuelight.dtypes`; of cdxcore: `
 from . import _core, errors
 from ._core import Block, Channel, Message, Pool, attach, attach_pool, block_of, open, recv_any, take
 from .errors import *  # noqa: F403
-from .info import BlockInfo, PartyInfo, TypeInfo
+from .info import BlockInfo, PartyInfo, Tapped, TypeInfo
 
 __all__ = [
     "Block",
@@ -32,6 +32,7 @@ __all__ = [
     "Message",
     "PartyInfo",
     "Pool",
+    "Tapped",
     "TypeInfo",
     "attach",
     "attach_pool",

@@ -16,7 +16,7 @@ cdef extern from "cuelight/error.h" nogil:
     const cue_py_status cue_py_statuses[]
     int CUE_PY_STATUS_COUNT
 
-    int CUE_EINVAL, CUE_EMOVED, CUE_ESTALE, CUE_EGONE, CUE_ECLOSED, CUE_EEMPTY, CUE_EFULL, CUE_ETIMEDOUT, CUE_EINTR
+    int CUE_EINVAL, CUE_ENOSYS, CUE_EMOVED, CUE_ESTALE, CUE_EGONE, CUE_ECLOSED, CUE_EEMPTY, CUE_EFULL, CUE_ETIMEDOUT, CUE_EINTR
     int CUE_ELIMIT, CUE_EREMOTE, CUE_EVERSION
     int CUE_ENOENT, CUE_EEXIST, CUE_ENOMEM, CUE_ETOOBIG, CUE_EPERM, CUE_ENOTOWNER, CUE_EBUSY, CUE_ETYPE, CUE_ECORRUPT, CUE_EFORK
 
@@ -155,7 +155,8 @@ cdef extern from "cuelight/channel.h" nogil:
     bint cue_ref_same(cue_ref a, cue_ref b)
 
     enum:
-        CUE_RECV, CUE_SEND
+        CUE_RECV, CUE_SEND, CUE_TAP
+        CUE_TAPPED_BLOCK, CUE_TAPPED_VIEW, CUE_TAPPED_ASK, CUE_TAPPED_SYSTEM
         CUE_MAILBOX, CUE_QUEUE, CUE_STREAM, CUE_TOPIC
         CUE_FAIL, CUE_DROP_NEW, CUE_DROP_OLD
         CUE_DRAIN, CUE_DISCARD
@@ -194,6 +195,13 @@ cdef extern from "cuelight/channel.h" nogil:
     int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)
     int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait)
     int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
+    struct cue_tapped:
+        uint64_t size, block
+        cue_time sent
+        int32_t pid
+        uint32_t party, flags
+
+    int cue_msg_tapped(const cue_msg *m, cue_tapped *out)
     void cue_msg_release(cue_msg *m)
     void cue_channel_wake(cue_channel *ch)
     int cue_channel_stat(cue_channel *ch, cue_channel_info *out)

@@ -227,7 +227,20 @@ cdef class Message:
         """bool: Whether it was asked (`Channel.ask`), or told by an actor, so that `reply` reaches somebody."""
         cdef cue_ref nobody
         memset(&nobody, 0, sizeof(nobody))
-        return not cue_ref_same(self.sender, nobody)
+        return not cue_ref_same(self.sender, nobody) and self.tapped is None
+
+    @property
+    def tapped(self):
+        """Tapped or None: What it is a copy of, if it came from a channel that was opened with ``"tap"``."""
+        cdef cue_tapped about
+        cdef int status = CUE_ENOSYS if self.came is None else cue_msg_tapped(&self.came.m, &about)
+        if status == CUE_ENOSYS:
+            return None
+        check(status)
+        from cuelight.info import Tapped
+        flags = about.flags
+        return Tapped(about.size, about.block, about.sent.ns, about.pid, about.party, flags & CUE_TAPPED_BLOCK != 0,
+                      flags & CUE_TAPPED_VIEW != 0, flags & CUE_TAPPED_ASK != 0, flags & CUE_TAPPED_SYSTEM != 0)
 
     def reply(self, data=b"", *, type=0, status=0, block=None):
         """Answers it. If nobody waits for the answer any more it is freed and counted, which is no error. Does not wait.
@@ -292,7 +305,7 @@ cdef dict KINDS = {None: 0, "mailbox": CUE_MAILBOX, "queue": CUE_QUEUE, "stream"
 cdef dict KIND_NAMES = {code: name for name, code in KINDS.items()}
 cdef dict FULL = {None: 0, "fail": CUE_FAIL, "drop-new": CUE_DROP_NEW, "drop-old": CUE_DROP_OLD}
 cdef dict ROLES = {None: 0, "listen": 1, "dial": 2}
-cdef dict HOW = {"r": CUE_RECV, "w": CUE_SEND, "rw": CUE_RECV | CUE_SEND}
+cdef dict HOW = {"r": CUE_RECV, "w": CUE_SEND, "rw": CUE_RECV | CUE_SEND, "tap": CUE_TAP}
 cdef dict ENDS = {"keep": 0, "drain": CUE_DRAIN, "discard": CUE_DISCARD}
 
 
@@ -384,7 +397,7 @@ cdef class Channel:
         check(status)
         self.ch = ch
         self.url = url
-        self.receives = mode & CUE_RECV != 0
+        self.receives = mode & (CUE_RECV | CUE_TAP) != 0
         self.sends = mode & CUE_SEND != 0
         self.forks = cue_py_forks
         self.handle = handle_again(cue_channel_pool(ch))
@@ -1100,8 +1113,10 @@ def open(url, how, **options):
     url : str
         ``shm://POOL/NAME`` (pool and lane are made by whoever comes first), ``ipc://PATH``, ``tcp://HOST:PORT``; options may
         follow a ``?`` and win over those given here.
-    how : {"r", "w", "rw"}
-        To receive, to send, or both.
+    how : {"r", "w", "rw", "tap"}
+        To receive, to send, or both; ``"tap"``: to look on. Then it receives copies of what is sent into a lane of ``shm://`` from now
+        on, of its first ``max`` bytes (4 KiB), which holds nobody up: what is not taken in time is dropped and counted in
+        `Message.gap`. `Message.tapped` says what a copy is of.
     kind : {"mailbox", "queue", "stream", "topic"}, optional
         What the lane is, by default what it is already.
     full : {"fail", "drop-new", "drop-old"}, optional
@@ -1144,6 +1159,8 @@ def open(url, how, **options):
         Somebody who lives receives from it.
     Exists
         The name belongs to a block.
+    NotFound
+        ``"tap"``: there is no such pool or lane.
     Unreachable, NotAllowed, NoMemory, Limit
     """
     return Channel(url, how, **options)

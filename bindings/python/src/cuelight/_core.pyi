@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, Protocol, SupportsIndex, TypedDict
 from numpy.typing import DTypeLike, NDArray
 from typing_extensions import Buffer, Self
 
-from .info import BlockInfo, PartyInfo, TypeInfo
+from .info import BlockInfo, PartyInfo, Tapped, TypeInfo
 
 class _Socket(Protocol):
     def fileno(self) -> int: ...
@@ -32,7 +32,7 @@ def take(
 ) -> Pool: ...
 def open(
     url: str,
-    how: Literal["r", "w", "rw"],
+    how: Literal["r", "w", "rw", "tap"],
     *,
     kind: Literal["mailbox", "queue", "stream", "topic"] | None = None,
     full: Literal["fail", "drop-new", "drop-old"] | None = None,
@@ -247,6 +247,8 @@ class Message:
     def array(self, dtype: DTypeLike | None = None, shape: _Shape | None = None, offset: SupportsIndex = 0) -> NDArray[Any]: ...
     @property
     def answerable(self) -> bool: ...
+    @property
+    def tapped(self) -> Tapped | None: ...
     def reply(
         self,
         data: Buffer = b"",
@@ -267,7 +269,7 @@ class Channel:
     def __init__(
         self,
         url: str,
-        how: Literal["r", "w", "rw"],
+        how: Literal["r", "w", "rw", "tap"],
         *,
         kind: Literal["mailbox", "queue", "stream", "topic"] | None = None,
         full: Literal["fail", "drop-new", "drop-old"] | None = None,

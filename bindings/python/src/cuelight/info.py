@@ -81,6 +81,40 @@ class PartyInfo(NamedTuple):
     dead: bool
 
 
+class Tapped(NamedTuple):
+    """What a message that a tap received is a copy of.
+
+    Attributes
+    ----------
+    size : int
+        Bytes that were sent; the copy has the first ones.
+    block : int
+        Bytes of the block that went along; of a message without bytes of its own the copy has the first ones of these.
+    sent_ns : int
+        Nanoseconds of CLOCK_MONOTONIC, just before it was sent.
+    pid : int
+        Of the sending process.
+    party : int
+        Its number in the pool (`PartyInfo.party`).
+    moved, view : bool
+        A block was moved along; a view was.
+    asked : bool
+        It was sent by `Channel.ask`. Its answer goes to the asker and not through the lane.
+    system : bool
+        It is the library's own, to an actor.
+    """
+
+    size: int
+    block: int
+    sent_ns: int
+    pid: int
+    party: int
+    moved: bool
+    view: bool
+    asked: bool
+    system: bool
+
+
 class TypeInfo(NamedTuple):
     """All live blocks of a type.
 
