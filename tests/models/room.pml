@@ -4,6 +4,11 @@
    Who frees, or leaves the line, and finds the bit, clears it and counts the word up in one step, then wakes all. Who is killed gives back what it
    has (the reaper) and wakes nobody; the sleepers' naps end (a watch period).
 
+   -DANY: one of them tries also out of its turn, as a sender of a small message does; it keeps its place in the line.
+   START units are there from the beginning, the rest come free one by one: what comes free before anybody comes wakes nobody, so this is
+   every order in which nobody comes before that many are free. Three parties are searched exhaustively from START=1 on, with a kill from
+   2 on; with less there at the beginning they sleep and are woken more often, which two parties do from START=0 on.
+
    Checked: nobody who comes takes units past a living one that was in the line before it looked; in the line nobody is served past
    an older one; at the end all the living are served.
    Variants that must fail:
@@ -20,9 +25,17 @@
 #endif
 #define N 3
 #define UNITS (NP+1)
-byte units, room, line, tickets, waiting[N];
+#ifndef START
+#define START 0
+#endif
+byte units=START, room, line, tickets, waiting[N];
 bool dead[N], done[N], asleep[N], in_line[N]; byte got[N];
 #define NEED(p) (p==0 -> 2 : 1)
+#ifdef ANY
+#define ANYHOW(p) (p==1)
+#else
+#define ANYHOW(p) 0
+#endif
 #define WAITS(p) (in_line[p] && !dead[p])
 
 inline wake() {
@@ -65,9 +78,13 @@ look:
   atomic { room=room|1; seen=room; q=0 };
 #endif
   atomic { before[0]=WAITS(0) && waiting[0]<ticket; before[1]=WAITS(1) && waiting[1]<ticket; before[2]=WAITS(2) && waiting[2]<ticket };
+#ifdef ANY
+  if :: me==1 -> goto try :: else fi;
+#endif
   do :: q<N -> if :: waiting[q]!=0 && waiting[q]<ticket && !dead[q] -> goto nap :: else fi; q++ :: else -> break od;
+try:
   take(nap);
-  assert(!(before[0] && WAITS(0)) && !(before[1] && WAITS(1)) && !(before[2] && WAITS(2)));
+  assert(ANYHOW(me) || (!(before[0] && WAITS(0)) && !(before[1] && WAITS(1)) && !(before[2] && WAITS(2))));
   goto leave;
 nap:
   atomic { before[0]=0; before[1]=0; before[2]=0; q=0 };
@@ -86,7 +103,7 @@ served:
   } unless { dead[me] }; atomic { seen=0; q=0; ticket=0; before[0]=0; before[1]=0; before[2]=0 } }
 
 proctype Holder() { byte n;
-  do :: n<UNITS -> units++; wake(); n++ :: else -> break od }
+  do :: n<UNITS-START -> units++; wake(); n++ :: else -> break od }
 
 proctype Killer() { byte k, p;
   do
