@@ -174,6 +174,14 @@ static void rate_receive(struct bench *b, long senders)
 {
     receive(b, senders, next_one);
 }
+/* The same while somebody looks on who reads nothing: each copy drops the oldest. */
+static void tapped_receive(struct bench *b, long senders)
+{
+    cue_channel *lane = open_lane(b, "many", CUE_SEND, RATE_SPIN), *tap = open_lane(b, "many", CUE_TAP, RATE_SPIN);
+    receive(b, senders, next_one);
+    cue_channel_close(tap);
+    cue_channel_close(lane);
+}
 static void rate_send(struct bench *b, long senders)
 {
     (void)senders;
@@ -433,6 +441,7 @@ static const struct bench_case cases[] = {
     { "oneway.1m", ping, pong, ONE_MIB },
     { "oneway.64m", ping, pong, MANY_MIB },
     { "rate", rate_receive, rate_send, 1 },
+    { "rate.tapped", tapped_receive, rate_send, 1 },
     { "rate.batch32", batch_receive, batch_send, 1 },
     { "fanin.2", rate_receive, rate_send, 2 },
     { "fanin.4", rate_receive, rate_send, 4 },

@@ -326,6 +326,15 @@ def lane_rows() -> list[Row]:
             [iceoryx2("rate"), *streams],
         ),
         Row(
+            "lane.mailbox.rate.tapped",
+            "mailbox, 64 B blocks, one sender, and a tap that nobody reads",
+            "1/s",
+            ours("lane", "rate.tapped"),
+            SLOTS,
+            [],
+            "row:lane.mailbox.rate>=0.2",
+        ),
+        Row(
             "lane.mailbox.fanin.2",
             "mailbox, 64 B blocks, two senders",
             "1/s",
