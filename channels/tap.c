@@ -15,7 +15,8 @@
  * The copy is made before the message is sent, since its receiver may free or change a moved block at once, and published after that: so
  * what is shown was sent, and the copies of one sending thread come in its order. Those of several may come in another order than in the
  * lane, also after the receiver's answer. A sender that is killed in between has sent what no tap shows. The copy never waits for room,
- * comes after the message when there is room for one only, and one that found none is counted as missed.
+ * comes after the message when there is room for one only, and takes none while anybody waits for some; what is not copied is counted as
+ * missed.
  *
  * A sender keeps nothing: it looks the topic up for each message, and holds it no longer than that. So a lane can be tapped for a moment
  * and no trace is left in processes that do not send any more.
@@ -130,7 +131,7 @@ void tap_copy(const struct lane *lane, const cue_msg *m, bool system, const stru
     };
     struct message_header header = { .key = m->key, .from = m->from, .status = m->status, .index = INDEX_NONE, .home = m->tag };
     struct tap_note note = note_of(pool, m, system, opened);
-    if (block_take(pool, sizeof header + fresh.size, 0, &fresh, &taken))
+    if (room_awaited(pool, 0) || block_take(pool, sizeof header + fresh.size, 0, &fresh, &taken))
         return;
     memcpy(taken.data, &header, sizeof header);
     memcpy(taken.data + sizeof header, &note, sizeof note);

@@ -204,6 +204,8 @@ struct room_until {
  * something else than CUE_ENOMEM, the wait is over or its deadline has passed. */
 int room_wait(struct cue_pool *pool, uint32_t limit, const struct room_until *until, int (*try)(struct cue_pool *pool, void *arg),
               void *arg);
+/* Does somebody who can act wait for room (0), or under that limit? Then who would wait stands behind. */
+bool room_awaited(struct cue_pool *pool, uint32_t limit);
 
 /* Before a thread sleeps in the library: gives up the free room that it holds, if somebody has missed room since. Cheap otherwise. */
 void pool_before_sleep(struct cue_pool *pool);

@@ -105,8 +105,6 @@ bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out);
 
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */
-/* Does somebody who can act wait for room (0), or under that limit? Then who would wait stands behind. */
-bool room_awaited(struct cue_pool *pool, uint32_t limit);
 bool room_held(struct cue_pool *pool); /* shall who does not wait leave the room to somebody who has waited for long? */
 
 /* ---- limit.c ---- */

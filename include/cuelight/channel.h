@@ -80,7 +80,8 @@
  *   Shown is only what was sent: not what was refused, or dropped as new; what is dropped as old, or discarded, was sent. A copy is made
  *   just before and shown just after, so a thread's messages come in its order, those of several not always in the lane's, and a sender
  *   that is killed in between has sent one that no tap shows. A question is shown (CUE_TAPPED_ASK), its answer goes to the asker and not
- *   through the lane. What goes back to a queue, or from one to its lane `dead`, is not shown again. CUE_ENOENT: there is no such pool or
+ *   through the lane. What goes back to a queue, or from one to its lane `dead`, is not shown again. A tap stays with the lane that it found:
+ *   once an actor has ended nothing more comes. CUE_ENOENT: there is no such pool or
  *   lane, a tap makes none. CUE_ENOSYS: of a socket; CUE_EINVAL: of @blocks and the like, which are logs for everybody.
  *
  * WAITING. `wait` <= 0 asks once. A receiver spins for a moment (option `spin`) before it sleeps. A wait ends with what was
