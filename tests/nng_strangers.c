@@ -527,5 +527,7 @@ ON(ipc, "ipc")
 ON(tcp, "tcp")
 ON(tls, "tls+tcp")
 ON(ws, "ws")
-COMES_BACK(ipc, "ipc") /* not over tls+tcp and ws: see docs/failure-model.md, NNG before 1.7 */
+COMES_BACK(ipc, "ipc")
 COMES_BACK(tcp, "tcp")
+COMES_BACK(tls, "tls+tcp")
+COMES_BACK(ws, "ws")

@@ -8,11 +8,18 @@
 #include "nng_internal.h"
 
 #include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+enum { LOOK_MS = 500 };
 
 static int socket_folder(char *folder, size_t room)
 {
@@ -75,4 +82,60 @@ int socket_address(struct socket_lane *lane, const struct channel_url *url)
     }
     snprintf(lane->url, sizeof lane->url, "%s", url->plain);
     return 0;
+}
+
+/* ---- does somebody listen there? ---- */
+
+/* A socket of another type is told whether one of NNG's is bound there, and never becomes a connection: that harms its listener, see
+ * guard.c. */
+static bool ipc_listened(const struct socket_lane *lane)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    size_t length = lane->path[0] ? strlen(lane->path) + 1 : 1 + strlen(lane->path + 1);
+    memcpy(address.sun_path, lane->path, sizeof lane->path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return false;
+    int refused = connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0 ? errno : 0;
+    close(fd);
+    return refused == EPROTOTYPE;
+}
+
+static bool connects(const struct addrinfo *to)
+{
+    int fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), failed = 0;
+    socklen_t size = sizeof failed;
+    if (fd < 0)
+        return false;
+    bool answered = connect(fd, to->ai_addr, to->ai_addrlen) == 0 ||
+                    (errno == EINPROGRESS && poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, LOOK_MS) > 0);
+    answered = answered && getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &size) == 0 && !failed;
+    close(fd);
+    return answered;
+}
+
+static bool tcp_listened(const struct socket_lane *lane)
+{
+    char host[sizeof lane->url];
+    struct addrinfo *all, hints = { .ai_socktype = SOCK_STREAM };
+    const char *begin = strstr(lane->url, "://") + 3;
+    snprintf(host, sizeof host, "%.*s", (int)strcspn(begin, "/"), begin);
+    char *port = strrchr(host, ':'), *name = host;
+    *port++ = 0;
+    if (*name == '[') { /* IPv6 */
+        name++;
+        name[strcspn(name, "]")] = 0;
+    }
+    if (getaddrinfo(name, port, &hints, &all))
+        return false;
+    bool found = false;
+    for (const struct addrinfo *one = all; one && !found; one = one->ai_next)
+        found = connects(one);
+    freeaddrinfo(all);
+    return found;
+}
+
+bool socket_listened(const struct socket_lane *lane)
+{
+    return lane->scheme == SCHEME_INPROC || (lane->scheme == SCHEME_IPC ? ipc_listened(lane) : tcp_listened(lane));
 }

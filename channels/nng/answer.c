@@ -74,7 +74,7 @@ static void tell(struct receiver *r, struct peer *peer)
     }
     nng_msg_chop(packet, WIRE_HEAD_MAX + bytes - used);
     nng_msg_set_pipe(packet, (nng_pipe){ .id = peer->back });
-    if (nng_sendmsg(r->lane.sock, packet, NNG_FLAG_NONBLOCK))
+    if (nng_sendmsg(r->sock, packet, NNG_FLAG_NONBLOCK))
         nng_msg_free(packet);
     all->tell_at = clock_ns() + TELL_AGAIN_NS + (int64_t)bytes * TELL_BYTE_NS;
     peers_again(r);

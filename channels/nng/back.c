@@ -21,12 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
-{
-    struct sender *s = arg;
-    link_changed(s, &s->back, pipe, event);
-}
-
 static void take_ack(struct sender *s, const struct wire_head *head)
 {
     if (head->number >> CELL_NUMBER_BITS || head->incarnation >> CELL_INCARNATION_BITS)
@@ -77,7 +71,7 @@ static void on_packet(void *arg)
             nng_msg_free(packet);
     }
     if (failed != NNG_ECLOSED && failed != NNG_ECANCELED)
-        nng_recv_aio(s->back.sock, s->back_aio);
+        nng_recv_aio(s->back_sock, s->back_aio);
 }
 
 /* The answer as who asked will have it; NULL: it makes no sense, or there is no memory. */
@@ -143,23 +137,24 @@ void back_answers(struct sender *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-void back_open(struct sender *s)
+int back_listen(struct sender *s, nng_socket sock)
 {
-    if (nng_pair1_open(&s->back.sock))
-        return;
-    socket_limits(s->back.sock, packet_max(s->lane.max));
     int failed = nng_aio_alloc(&s->back_aio, on_packet, s);
-    for (int event = NNG_PIPE_EV_ADD_PRE; !failed && event < NNG_PIPE_EV_NUM; event++)
-        failed = nng_pipe_notify(s->back.sock, (nng_pipe_ev)event, on_pipe, s);
-    if (!failed)
-        failed = link_dial(s, &s->back);
-    if (!failed) {
-        nng_recv_aio(s->back.sock, s->back_aio);
-        return;
+    if (failed) {
+        s->back_aio = NULL;
+        return failed;
     }
-    nng_close(s->back.sock);
-    if (s->back_aio)
-        nng_aio_free(s->back_aio);
+    s->back_sock = sock;
+    nng_recv_aio(sock, s->back_aio);
+    return 0;
+}
+
+void back_deafen(struct sender *s)
+{
+    if (!s->back_aio)
+        return;
+    nng_aio_stop(s->back_aio); /* from here on on_packet is not called */
+    nng_aio_free(s->back_aio);
     s->back_aio = NULL;
 }
 
@@ -193,12 +188,9 @@ static void wait_for_end(const struct sender *s)
 
 void back_close(struct sender *s)
 {
-    if (!s->back_aio)
-        return;
-    wait_for_end(s);
-    nng_close(s->back.sock);
-    nng_aio_stop(s->back_aio);
-    nng_aio_free(s->back_aio);
+    if (s->back.tie)
+        wait_for_end(s);
+    link_close(s, &s->back);
     if (s->answers)
         nng_msg_free(s->answers);
 }

@@ -43,16 +43,17 @@ const char *__lsan_default_suppressions(void)
 struct guard {
     struct socket_lane *lane;
     const _Atomic int32_t *pipes;
-    nng_listener listener;
+    struct tie *tie;
     bool listening;
     ino_t suspect;        /* a connection that had bytes to read at the last look, 0: none */
     ino_t lost[LOST_MAX]; /* connections that NNG has forgotten */
     unsigned nlost;
 };
 
-int socket_listen(struct socket_lane *lane, nng_listener *out)
+int socket_listen(struct socket_lane *lane, struct tie *tie)
 {
-    int failed = nng_listener_create(out, lane->sock, lane->url);
+    nng_listener *out = &tie->listener;
+    int failed = nng_listener_create(out, tie->sock, lane->url);
     if (failed)
         return nng_trail(failed, "%s: listen", lane->url);
     if (lane->scheme == SCHEME_IPC && lane->path[0] &&
@@ -150,23 +151,23 @@ void guard_heal(struct guard *g)
 {
     g->suspect = 0;
     if (g->listening) {
-        nng_listener_close(g->listener);
+        nng_listener_close(g->tie->listener);
         g->listening = false;
     }
     for (int i = 0; i < 50 && atomic_load_explicit(g->pipes, memory_order_relaxed); i++) /* it closes its pipes behind our back */
         poll(NULL, 0, 2);
     connections(g, remember, NULL);
-    g->listening = socket_listen(g->lane, &g->listener) == 0; /* else at the next look */
+    g->listening = socket_listen(g->lane, g->tie) == 0; /* else at the next look */
 }
 
-int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, nng_listener listener, struct guard **out)
+int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out)
 {
     struct guard *g = calloc(1, sizeof *g);
     if (!g)
         return trail(CUE_ENOMEM, "%s: no memory", lane->url);
     g->lane = lane;
     g->pipes = pipes;
-    g->listener = listener;
+    g->tie = tie;
     g->listening = true;
     *out = g;
     return 0;

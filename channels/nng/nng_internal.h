@@ -61,10 +61,20 @@ enum {
     USERS_MAX = 16
 };
 
+/* A socket, and what NNG's callbacks get; see closer.c. */
+struct tie {
+    pthread_rwlock_t lock;
+    void *owner; /* under `lock` */
+    nng_socket sock;
+    nng_dialer dialer; /* or `listener`: what is closed when the socket cannot be; 0: none. By who closes the tie */
+    nng_listener listener;
+    struct tie *next;  /* the closer's, and … */
+    bool closed, left; /* … under its lock */
+};
+
 /* What both ends begin with. */
 struct socket_lane {
     struct cue_channel base;
-    nng_socket sock;
     enum scheme scheme;
     char url[URL_WHERE_MAX + SOCKET_PATH_MAX]; /* as NNG wants it */
     char path[SOCKET_PATH_MAX];                /* of the socket's file; abstract ones begin with a zero byte; "": no ipc */
@@ -110,15 +120,34 @@ static inline void socket_leave(struct socket_lane *lane)
 /* Rings an eventfd; empties it, true if it was rung. Async-signal-safe. */
 void event_ring(int fd);
 bool event_take(int fd);
-/* What both sockets of a lane are set to, before they are used. */
-void socket_limits(nng_socket sock, size_t largest);
+/* A socket, with limits and callbacks for its connections, which get the tie. An error of NNG's. */
+int socket_make(void *owner, bool receiver, size_t largest, nng_pipe_cb on_pipe, struct tie **out);
 /* The largest packet with such messages. */
 static inline size_t packet_max(uint64_t message_max)
 {
     return (size_t)(message_max > CHUNK_BYTES ? message_max : CHUNK_BYTES) + PACKET_SLACK;
 }
 
+/* ---- closer.c ---- */
+/* NULL: no memory, or no thread. */
+struct tie *tie_make(nng_socket sock, void *owner);
+/* Its owner, who stays until tie_release; NULL: it has none any more. */
+void *tie_hold(struct tie *tie);
+void tie_release(struct tie *tie);
+/* Closes its socket, or leaves it behind after some seconds. The tie is gone then, and no callback has the owner any more. */
+void tie_close(struct tie *tie);
+/* The same, without waiting for anything: when NNG hangs. */
+void tie_leave(struct tie *tie);
+/* A connection has ended: does NNG's reaper go on? */
+void pulse(void);
+/* It does not, or the machine is slow. */
+bool nng_hangs(void);
+/* Sockets of this process that were left behind. */
+uint64_t nng_left(void);
+
 /* ---- peer.c: who the other end is ---- */
+/* When NNG does not tell any more: has that connection ended? False if nobody knows. */
+bool peer_gone(const struct socket_lane *lane, nng_pipe pipe);
 /* From the options: users, admit. CUE_EINVAL. */
 int peer_options(struct socket_lane *lane, const struct channel_url *url, const cue_channel_opts *opts);
 /* Refuses connections of other users where the kernel says who they are, of the unverified where TLS does, and whom the
@@ -148,6 +177,8 @@ bool nng_needs_guard(void);
 /* ---- address.c ---- */
 /* From the URL's where-part to what NNG and the kernel want; makes the default folder. */
 int socket_address(struct socket_lane *lane, const struct channel_url *url);
+/* Whether somebody listens there, as the kernel says. Waits for that at most half a second for each address of a host. */
+bool socket_listened(const struct socket_lane *lane);
 
 /* ---- ledger.c: a block on its way ---- */
 struct in_flight {
@@ -179,13 +210,13 @@ extern const struct channel_ops sender_ops, receiver_ops;
 /* ---- guard.c: the listener of NNG before 1.6 ---- */
 struct guard;
 /* `pipes` counts the connections that NNG has told of. */
-int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, nng_listener listener, struct guard **out);
+int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out);
 enum { GUARD_LOOK_MS = 100 };
 /* Whether the listener is stuck; to be asked every GUARD_LOOK_MS. Then: makes it anew; senders must not be sending. Both by one
  * thread. */
 bool guard_stuck(struct guard *guard);
 void guard_heal(struct guard *guard);
 /* Makes and starts a listener with all that a listener of ours needs. */
-int socket_listen(struct socket_lane *lane, nng_listener *out);
+int socket_listen(struct socket_lane *lane, struct tie *tie);
 
 #endif

@@ -9,6 +9,11 @@
  */
 #include "nng_internal.h"
 
+#include "base/process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +119,30 @@ bool peer_admitted(const struct socket_lane *lane, nng_pipe pipe)
     if (lane->tls && !who.verified)
         return false;
     return !lane->admit || lane->admit(lane->admit_arg, &who) >= 0;
+}
+
+/* A process that has ended; not one that nobody can see from here. */
+static bool process_gone(int32_t pid)
+{
+    int fd = pid > 0 ? process_pidfd(pid) : -1;
+    bool gone = fd < 0 ? pid > 0 && kill(pid, 0) < 0 && errno == ESRCH : poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0) > 0;
+    if (fd >= 0)
+        close(fd);
+    return gone;
+}
+
+bool peer_gone(const struct socket_lane *lane, nng_pipe pipe)
+{
+    nng_sockaddr address;
+    uint64_t pid = 0;
+    int failed = 0;
+    if (nng_socket_id(nng_pipe_socket(pipe)) <= 0)
+        return true;
+    if (lane->scheme == SCHEME_IPC)
+        return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 && process_gone((int32_t)pid);
+    if (lane->scheme != SCHEME_INPROC)
+        failed = nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address); /* the kernel has none once the connection has ended */
+    return failed && failed != NNG_ENOTSUP;
 }
 
 uint64_t peer_note(const struct socket_lane *lane, nng_pipe pipe, uint64_t host, uint32_t party, uint64_t far)

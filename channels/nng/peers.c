@@ -68,7 +68,7 @@ static void answer_far(const struct receiver *r, const struct peer *peer)
         return;
     memcpy(nng_msg_body(packet), bytes, size);
     nng_msg_set_pipe(packet, (nng_pipe){ .id = peer->back });
-    if (nng_sendmsg(r->lane.sock, packet, NNG_FLAG_NONBLOCK))
+    if (nng_sendmsg(r->sock, packet, NNG_FLAG_NONBLOCK))
         nng_msg_free(packet);
 }
 

@@ -38,6 +38,8 @@ struct peer {
 
 struct receiver {
     struct socket_lane lane;
+    struct tie *tie;
+    nng_socket sock;
     int recv_fd;         /* NNG's, to poll; never read */
     int wake_fd;         /* an eventfd: cue_channel_wake, and closing */
     int gone_fd;         /* an eventfd: a connection has ended */
@@ -82,7 +84,8 @@ static inline void count_add(_Atomic uint64_t *count, uint64_t n)
 static inline bool pipe_ended(const struct receiver *r, uint32_t pipe)
 {
     return atomic_load_explicit(&r->gone[pipe % PIPES_SEEN], acquire) == pipe || /* pairs with: on_pipe */
-           nng_socket_id(nng_pipe_socket((nng_pipe){ .id = pipe })) <= 0;        /* long ago */
+           nng_socket_id(nng_pipe_socket((nng_pipe){ .id = pipe })) <= 0 ||      /* long ago */
+           (nng_hangs() && peer_gone(&r->lane, (nng_pipe){ .id = pipe }));
 }
 
 /* Whether it can be told something through NNG. */

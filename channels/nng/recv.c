@@ -25,9 +25,8 @@ enum { IDLE_LOOK_NS = 1000 * 1000 * 1000 };
 
 const size_t receiver_bytes = sizeof(struct receiver);
 
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
+static void pipe_changed(struct receiver *r, nng_pipe pipe, nng_pipe_ev event)
 {
-    struct receiver *r = arg;
     uint32_t id = (uint32_t)nng_pipe_id(pipe);
     switch (event) {
     case NNG_PIPE_EV_ADD_PRE: /* which the end of each follows, be it let in or not */
@@ -44,7 +43,18 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
         atomic_fetch_sub_explicit(&r->pipes, 1, release);              /* then: pairs with: speaking */
         part_hang_up(r, id);
         event_ring(r->gone_fd);
+        pulse();
     }
+}
+
+static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+    struct tie *tie = arg;
+    struct receiver *r = tie_hold(tie);
+    if (!r)
+        return;
+    pipe_changed(r, pipe, event);
+    tie_release(tie);
 }
 
 /* ---- packets ---- */
@@ -114,7 +124,7 @@ static int take_chunk(struct receiver *r, const struct wire_head *head)
 
 static int fetch_packet(struct receiver *r)
 {
-    int failed = nng_recvmsg(r->lane.sock, &r->packet, NNG_FLAG_NONBLOCK);
+    int failed = nng_recvmsg(r->sock, &r->packet, NNG_FLAG_NONBLOCK);
     r->left = 0;
     if (!failed) {
         r->pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(r->packet));
@@ -404,6 +414,7 @@ static int receiver_stat(cue_channel *ch, cue_channel_info *out)
     out->refused = atomic_load_explicit(&r->count.corrupt, relaxed) + atomic_load_explicit(&r->unwelcome, relaxed);
     out->batches = atomic_load_explicit(&r->count.packets, relaxed);
     out->gaps = atomic_load_explicit(&r->count.gaps, relaxed);
+    out->stuck = nng_left();
     return 0;
 }
 
@@ -429,9 +440,9 @@ static void *guard_thread(void *arg)
     return NULL;
 }
 
-static int guard_start(struct receiver *r, nng_listener listener)
+static int guard_start(struct receiver *r)
 {
-    int status = guard_make(&r->lane, &r->pipes, listener, &r->guard);
+    int status = guard_make(&r->lane, &r->pipes, r->tie, &r->guard);
     if (status)
         return status;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -467,26 +478,26 @@ static void receiver_end(struct receiver *r)
     }
 }
 
-static int receiver_prepare(struct receiver *r)
+static int receiver_prepare(struct receiver *r, size_t largest)
 {
     struct socket_lane *lane = &r->lane;
-    nng_listener listener;
-    int failed;
-    for (int event = NNG_PIPE_EV_ADD_PRE; event < NNG_PIPE_EV_NUM; event++)
-        if ((failed = nng_pipe_notify(lane->sock, (nng_pipe_ev)event, on_pipe, r)))
-            return nng_trail(failed, "%s: nng_pipe_notify", lane->url);
-    if ((failed = nng_socket_get_int(lane->sock, NNG_OPT_RECVFD, &r->recv_fd)))
+    int failed = socket_make(r, true, largest, on_pipe, &r->tie);
+    if (failed)
+        return nng_trail(failed, "%s: a socket", lane->url);
+    r->sock = r->tie->sock;
+    if ((failed = nng_socket_get_int(r->sock, NNG_OPT_RECVFD, &r->recv_fd)))
         return nng_trail(failed, "%s: a descriptor to poll", lane->url);
     if ((failed = peers_prepare(r)))
         return nng_trail(failed, "%s: a timer", lane->url);
-    int status = socket_listen(lane, &listener);
-    return !status && lane->scheme == SCHEME_IPC && nng_needs_guard() ? guard_start(r, listener) : status;
+    int status = socket_listen(lane, r->tie);
+    return !status && lane->scheme == SCHEME_IPC && nng_needs_guard() ? guard_start(r) : status;
 }
 
 int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
 {
     struct receiver *r = (struct receiver *)lane;
     uint64_t room = lane->base.pool->data_bytes;
+    size_t largest = packet_max(lane->max);
     if (lane->max > room)
         lane->max = room; /* nothing larger could be taken in */
     r->transfers.bytes_max = opts->bytes ? opts->bytes : room / 4;
@@ -496,9 +507,10 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     r->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&r->lock, NULL);
     lane->halt = receiver_halt;
-    int status = r->wake_fd < 0 || r->gone_fd < 0 ? trail_errno("eventfd") : receiver_prepare(r);
+    int status = r->wake_fd < 0 || r->gone_fd < 0 ? trail_errno("eventfd") : receiver_prepare(r, largest);
     if (status) {
-        nng_close(lane->sock); /* before what its callbacks use goes; the caller's second close is refused */
+        if (r->tie)
+            tie_close(r->tie); /* before what its callbacks use goes */
         peers_forget(r);
         receiver_end(r);
     }
@@ -556,7 +568,7 @@ static int receiver_close(cue_channel *ch)
     peers_halt(r);
     if (pool_enter(ch->pool) == 0)
         part(r, take_in);
-    nng_close(r->lane.sock);
+    tie_close(r->tie);
     peers_forget(r);
     receiver_end(r);
     tls_unload(&r->lane);

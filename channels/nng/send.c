@@ -26,7 +26,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { FLUSH_DEFAULT_NS = 50 * 1000, STUCK_MS = 1, REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
+enum { FLUSH_DEFAULT_NS = 50 * 1000, STUCK_MS = 1, ASK_MS = 2000 };
 
 #define PARTED_MOST_NS (10 * INT64_C(1000000000)) /* more than part.c takes */
 
@@ -36,37 +36,6 @@ void sender_poke(struct sender *s)
 {
     atomic_fetch_add_explicit(&s->cell->bell, BELL_ONE, seq_cst); /* pairs with: sender_thread */
     futex_wake(&s->cell->bell, 1);
-}
-
-/* ---- the connection, as NNG's threads tell it ---- */
-
-void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event)
-{
-    uint32_t id = (uint32_t)nng_pipe_id(pipe), gone = id;
-    switch (event) {
-    case NNG_PIPE_EV_ADD_PRE:
-        if (!peer_admitted(&s->lane, pipe))
-            nng_pipe_close(pipe);
-        return;
-    case NNG_PIPE_EV_ADD_POST:
-        atomic_store_explicit(&link->pipe, id, release); /* pairs with: see_connection, back_announce */
-        break;
-    default:
-        atomic_compare_exchange_strong_explicit(&link->pipe, &gone, 0, release, relaxed); /* the same */
-    }
-    pthread_mutex_lock(&s->pipe_lock);
-    if (!s->ended)
-        sender_poke(s);
-    pthread_mutex_unlock(&s->pipe_lock);
-}
-
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
-{
-    struct sender *s = arg;
-    uint64_t pid = 0;
-    if (event == NNG_PIPE_EV_ADD_POST && s->lane.scheme == SCHEME_IPC && nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0)
-        atomic_store_explicit(&s->peer_pid, (int32_t)pid, relaxed); /* for people */
-    link_changed(s, &s->data, pipe, event);
 }
 
 /* ---- the window; `lock` is held ---- */
@@ -102,8 +71,7 @@ static uint64_t settle(struct sender *s, uint64_t upto, bool acknowledged)
     return left;
 }
 
-/* To those who wait for room, in a send or by a descriptor. */
-static void tell_of_room(struct sender *s)
+void tell_of_room(struct sender *s)
 {
     if (s->awaited)
         event_ring(s->room_fd);
@@ -136,8 +104,10 @@ static void stop_sending(struct sender *s, bool bye)
     packet_forget(s);
     if (bye && s->known_pipe)
         sender_hello(s);
-    if (bye)
-        s->hello_due = clock_ns() + PARTED_MOST_NS;
+    if (bye) {
+        s->bye_at = clock_ns();
+        s->hello_due = s->bye_at + PARTED_MOST_NS;
+    }
 }
 
 /* What a receiver has said, in the cell or through NNG. */
@@ -159,6 +129,7 @@ static void take_answer(struct sender *s, uint64_t word, uint64_t max, uint64_t 
         stop_sending(s, cell_order(word) == WIRE_BYE);
     } else if (!s->welcome) { /* now we know what it has: the rest again */
         s->welcome = true;
+        s->bye_at = 0;
         s->encoded = s->base;
         s->chunk_at = 0;
     }
@@ -418,6 +389,7 @@ static int sender_stat(cue_channel *ch, cue_channel_info *out)
     out->batches = s->count.batches;
     out->resent = s->count.resent;
     out->returned = s->count.returned;
+    out->stuck = nng_left();
     pthread_mutex_unlock(&s->lock);
     return 0;
 }
@@ -434,6 +406,7 @@ static void see_connection(struct sender *s)
     s->welcome = false;
     s->hellos = 0;
     s->hello_due = 0;
+    s->bye_at = 0;
     packet_forget(s);
     s->incarnation = next_incarnation(s->incarnation);
     if (pipe) {
@@ -462,6 +435,8 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
         return s->flush_ns > 0 ? s->flush_ns : 0;
     bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
     int64_t now = waits ? clock_ns() : 0; /* not the time-out of the sleep, which those who wait for room cut short */
+    if (waits && s->hello_due && now >= s->hello_due)
+        pulse(); /* is this connection one? */
     if (waits && s->hello_due && now >= s->hello_due && !s->stuck)
         sender_hello(s); /* is anybody there? */
     if (!waits || !s->hello_due || now >= s->hello_due)
@@ -469,57 +444,19 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
     return waits ? HELLO_AGAIN_NS : 10 * (int64_t)WATCH_PERIOD_NS;
 }
 
-int link_dial(const struct sender *s, struct link *link)
-{
-    int failed = nng_dialer_create(&link->dialer, link->sock, s->lane.url);
-    if (!failed && ((failed = tls_dialer(&s->lane, link->dialer)) || (failed = nng_dialer_start(link->dialer, NNG_FLAG_NONBLOCK))))
-        nng_dialer_close(link->dialer);
-    return failed;
-}
-
-/* A receiver that refuses our certificate, or we its: who sends is told. */
-static void ask_why(struct sender *s)
-{
-    int refused = tls_ask(&s->lane, ASK_MS);
-    pthread_mutex_lock(&s->lock);
-    s->refused = refused;
-    if (refused)
-        tell_of_room(s);
-    pthread_mutex_unlock(&s->lock);
-}
-
-/* NNG before 1.6 dials no more once a receiver has gone away while they were shaking hands: the same fault as its listeners'
- * (guard.c). A dialer that lives tries every RECONNECT_MAX_MS, so one that has not connected for long is made anew. How long until
- * the next look. */
-static int64_t look_after(struct sender *s, struct link *link)
-{
-    bool connected = atomic_load_explicit(&link->pipe, relaxed); /* a hint */
-    int64_t now = clock_ns();
-    if (connected || !link->redial_at) {
-        link->redial_at = connected ? 0 : now + REDIAL_NS;
-    } else if (now >= link->redial_at) {
-        if (nng_needs_guard()) {
-            nng_dialer_close(link->dialer);
-            link_dial(s, link); /* if it fails: at the next look, closing it again is refused */
-        }
-        if (s->lane.tls && link == &s->data)
-            ask_why(s);
-        link->redial_at = clock_ns() + REDIAL_NS;
-    }
-    return connected ? INT64_MAX : link->redial_at - now;
-}
-
 /* Both connections; how long until the next look. */
 static int64_t look_after_links(struct sender *s, bool unanswered)
 {
     bool likely = s->lane.scheme != SCHEME_IPC && s->lane.scheme != SCHEME_INPROC;
-    int64_t nap = nng_needs_guard() || s->lane.tls ? look_after(s, &s->data) : INT64_MAX;
-    if (!s->back_aio && s->lane.scheme != SCHEME_INPROC && (likely || unanswered))
-        back_open(s);
-    if (!s->back_aio)
+    int64_t nap = link_look_after(s, &s->data, unanswered);
+    if (!s->back_wanted && s->lane.scheme != SCHEME_INPROC && (likely || unanswered)) {
+        s->back_wanted = true;
+        link_open(s, &s->back); /* if it fails: looking after it tries again */
+    }
+    if (!s->back_wanted)
         return nap;
     back_announce(s);
-    int64_t back = nng_needs_guard() ? look_after(s, &s->back) : INT64_MAX;
+    int64_t back = link_look_after(s, &s->back, unanswered);
     return back < nap ? back : nap;
 }
 
@@ -541,7 +478,7 @@ static void *sender_thread(void *arg)
         int64_t look = look_after_links(s, unanswered);
         nap = look < nap ? look : nap;
         if (stuck) {
-            poll(&(struct pollfd){ .fd = s->send_fd, .events = POLLIN }, 1, STUCK_MS);
+            poll(&(struct pollfd){ .fd = s->data.send_fd, .events = POLLIN }, 1, STUCK_MS);
             timed_out = false;
         } else if (now && !listen) {
             timed_out = false; /* announce it first */
@@ -572,15 +509,9 @@ static int sender_prepare(struct sender *s)
 {
     int failed;
     struct socket_lane *lane = &s->lane;
-    for (int event = NNG_PIPE_EV_ADD_PRE; event < NNG_PIPE_EV_NUM; event++)
-        if ((failed = nng_pipe_notify(lane->sock, (nng_pipe_ev)event, on_pipe, s)))
-            return nng_trail(failed, "%s: nng_pipe_notify", lane->url);
-    if ((failed = nng_socket_get_int(lane->sock, NNG_OPT_SENDFD, &s->send_fd)))
-        return nng_trail(failed, "%s: a descriptor to poll", lane->url);
     if (lane->tls && (failed = tls_ask(lane, ASK_MS)))
         return tls_refused(lane, failed);
-    s->data.sock = lane->sock;
-    if ((failed = link_dial(s, &s->data)))
+    if ((failed = link_open(s, &s->data)))
         return nng_trail(failed, "%s: dial", lane->url);
     failed = pthread_create(&s->thread, NULL, sender_thread, s);
     errno = failed;
@@ -638,7 +569,7 @@ int sender_open(struct socket_lane *lane, const cue_channel_opts *opts)
     if (!status)
         status = sender_prepare(s);
     if (status) {
-        nng_close(lane->sock); /* before what its callbacks use goes; the caller's second close is refused */
+        link_close(s, &s->data); /* before what its callbacks use goes */
         cell_drop(s);
         free(s->window);
         pthread_mutex_destroy(&s->lock);
@@ -706,7 +637,7 @@ static int sender_close(cue_channel *ch)
     linger(s);
     socket_closed(&s->lane);
     sender_halt(&s->lane);
-    nng_close(s->lane.sock); /* nothing comes in on it */
+    link_close(s, &s->data); /* nothing comes in on it */
     back_close(s);           /* from here on no callbacks */
     uint64_t lost = settle(s, s->next, false);
     packet_forget(s);

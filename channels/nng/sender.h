@@ -1,4 +1,4 @@
-/* Inside the sending end: send.c has the window and the thread, encode.c makes packets, back.c hears a far receiver. */
+/* Inside the sending end: send.c has the window and the thread, link.c dials, encode.c makes packets, back.c hears a far receiver. */
 #ifndef NNG_SENDER_H
 #define NNG_SENDER_H
 
@@ -6,12 +6,14 @@
 
 enum { SCRATCH = 2 * BATCH_BYTES };
 
-/* A connection that is dialled: the data connection, and the back connection. */
+/* A connection that is dialled: the data connection, and the back connection; see link.c. */
 struct link {
-    nng_socket sock;
-    nng_dialer dialer;     /* the thread's, once it runs */
-    int64_t redial_at;     /* the thread's: when to give the dialer up; 0: connected */
-    _Atomic uint32_t pipe; /* 0: none; stored by NNG's callbacks */
+    struct tie *tie;                        /* the thread's, once it runs; NULL: none */
+    nng_socket sock;                        /* its socket, and … */
+    int send_fd;                            /* … the data connection's descriptor to poll, never read, -1: none; written under `lock` */
+    int64_t redial_at, opened_at, patience; /* the thread's: when to look after it; 0: connected */
+    bool hung;                              /* the thread's: made when NNG hung */
+    _Atomic uint32_t pipe;                  /* 0: none; stored by NNG's callbacks */
 };
 
 struct message {
@@ -30,9 +32,9 @@ struct sender {
     int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
     uint32_t depth;
     bool drop_new;
-    int send_fd; /* NNG's, to poll; never read */
     struct link data, back;
-    nng_aio *back_aio;               /* NULL: no back connection was opened */
+    nng_aio *back_aio;               /* NULL: nobody listens on a back connection */
+    nng_socket back_sock;            /* on which it does */
     uint32_t announced;              /* the back connection that was told whose it is */
     cue_block cell_block, cell_view; /* the second keeps it mapped whatever becomes of the pool */
     struct cell *cell;
@@ -45,6 +47,7 @@ struct sender {
     nng_msg *answers;                                   /* a packet of them; under pipe_lock */
     uint64_t heard, heard_of;                           /* the thread's: the last answer, and by which receiver */
     bool hear;                                          /* the thread's: to say so */
+    bool back_wanted;                                   /* the thread's: there is a back connection, or should be */
     _Atomic uint64_t back_word, back_max, back_session; /* as the cell's, from a far receiver; written by NNG's callback */
     _Atomic int32_t peer_pid;
     _Atomic uint32_t room; /* futex: grows when the window moves, and with wake and close */
@@ -68,7 +71,9 @@ struct sender {
     uint64_t chunk_at;       /* of the block of message `encoded`: so many bytes are in packets */
     int64_t hello_due;       /* when to say hello again; 0: there is no need, or something was heard since */
     unsigned hellos;         /* since we were last welcome */
+    int64_t bye_at;          /* when the receiver of the connection said BYE; 0: it did not */
     bool welcome, far, was_far, armed;
+    bool suspects;  /* the thread's: tls: it was refused the last time it asked */
     int refused;    /* tls: why there is no connection: NNG's error, 0: not known */
     nng_msg *stuck; /* a packet that NNG had no room for */
     char scratch[SCRATCH];
@@ -85,10 +90,16 @@ static inline struct message *message_at(struct sender *s, uint64_t number)
 /* ---- send.c ---- */
 /* Wakes the thread, whatever it sleeps for. */
 void sender_poke(struct sender *s);
-/* What NNG's callbacks do with a connection that was made or has ended. */
-void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event);
-/* Dials, without waiting. An error of NNG's. */
-int link_dial(const struct sender *s, struct link *link);
+/* To those who wait for room, in a send or by a descriptor. `lock` is held. */
+void tell_of_room(struct sender *s);
+
+/* ---- link.c; by the thread, or when it does not run ---- */
+/* A socket, and dials, without waiting. An error of NNG's. */
+int link_open(struct sender *s, struct link *link);
+/* No callback runs any more. */
+void link_close(struct sender *s, struct link *link);
+/* Sees to a connection that does not come or has gone; how long until the next look. `unanswered`: hellos are. */
+int64_t link_look_after(struct sender *s, struct link *link, bool unanswered);
 
 /* ---- encode.c; `lock` is held ---- */
 /* Keeps the pool mapped while records are looked at here: the application may destroy it behind the thread's back. */
@@ -106,8 +117,9 @@ void sender_flush(struct sender *s);
 bool message_too_big(const struct sender *s, const struct message *m);
 
 /* ---- back.c; by the thread ---- */
-/* Opens the back connection; if that fails it is tried again. */
-void back_open(struct sender *s);
+/* Listens on a new socket for the back connection; an error of NNG's. No more. */
+int back_listen(struct sender *s, nng_socket sock);
+void back_deafen(struct sender *s);
 /* Gives the answers that came to who asked, and says that they were heard. */
 void back_answers(struct sender *s);
 /* Says on it whose it is, once a connection. */

@@ -164,7 +164,7 @@ static int open_pool(const cue_channel_opts *opts, cue_pool **out)
     return cue_pool_open(name && *name ? name : "cue", &(cue_pool_opts){ .flags = opts->pool ? CUE_ATTACH : 0 }, out);
 }
 
-void socket_limits(nng_socket sock, size_t largest)
+static void socket_limits(nng_socket sock, size_t largest)
 {
     /* what a scheme does not know it refuses (inproc has no sizes): that is fine */
     nng_socket_set_ms(sock, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
@@ -174,13 +174,25 @@ void socket_limits(nng_socket sock, size_t largest)
     nng_socket_set_size(sock, NNG_OPT_RECVMAXSZ, largest);
 }
 
-static int open_socket(struct socket_lane *lane, bool receiver)
+int socket_make(void *owner, bool receiver, size_t largest, nng_pipe_cb on_pipe, struct tie **out)
 {
-    int failed = receiver ? nng_pair1_open_poly(&lane->sock) : nng_pair1_open(&lane->sock);
+    nng_socket sock;
+    int failed = receiver ? nng_pair1_open_poly(&sock) : nng_pair1_open(&sock);
     if (failed)
-        return nng_trail(failed, "%s: open a socket", lane->url);
-    socket_limits(lane->sock, receiver ? packet_max(lane->max) : WIRE_HEAD_MAX);
-    return 0;
+        return failed;
+    struct tie *tie = tie_make(sock, owner);
+    if (!tie) {
+        nng_close(sock); /* it has nothing that might keep it */
+        return NNG_ENOMEM;
+    }
+    socket_limits(sock, largest);
+    for (int event = NNG_PIPE_EV_ADD_PRE; !failed && event < NNG_PIPE_EV_NUM; event++)
+        failed = nng_pipe_notify(sock, (nng_pipe_ev)event, on_pipe, tie);
+    if (failed)
+        tie_close(tie);
+    else
+        *out = tie;
+    return failed;
 }
 
 static void nng_begin(void)
@@ -219,9 +231,7 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
         sigset_t all, before; /* a thread of ours starts below */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        status = open_socket(lane, receiver);
-        if (!status && (status = receiver ? receiver_open(lane, opts) : sender_open(lane, opts)))
-            nng_close(lane->sock);
+        status = receiver ? receiver_open(lane, opts) : sender_open(lane, opts);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     if (status) {

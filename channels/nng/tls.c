@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PEM_MAX = 1 << 20, GREETING = 8, ASK_AGAIN = 5, ASK_AGAIN_MS = 20 };
+enum { PEM_MAX = 1 << 20, GREETING = 8, ASK_AGAIN = 5, ASK_AGAIN_MS = 50 };
 
 static int tls_missing(void)
 {
@@ -187,19 +187,24 @@ static int ask_with(const struct socket_lane *lane, nng_tls_config *tls, int ms)
     return failed;
 }
 
-int tls_ask(const struct socket_lane *lane, int ms)
+/* An error of NNG's if one of the certificates was refused, as it looks: a connection that just ended says the same, since the other end
+ * may have been closed before we could read what it says. */
+static int ask_once(const struct socket_lane *lane, int ms)
 {
     int failed = ask_with(lane, lane->tls, ms);
-    /* it may have been closed before we could read what it says about it */
-    for (int i = 0; i < ASK_AGAIN && (failed == NNG_ECLOSED || failed == NNG_ECONNSHUT || failed == NNG_ECONNRESET); i++) {
-        poll(NULL, 0, ASK_AGAIN_MS);
-        failed = ask_with(lane, lane->tls, ms);
-    }
     if (failed == NNG_ECLOSED || failed == NNG_ECONNSHUT || failed == NNG_ECONNRESET)
         return NNG_ECRYPTO;
-    if (failed != NNG_EPEERAUTH && failed != NNG_ECRYPTO)
-        return 0;
-    return ask_with(lane, lane->blind, ms) == 0 ? NNG_EPEERAUTH : failed;
+    return failed == NNG_EPEERAUTH || failed == NNG_ECRYPTO ? failed : 0;
+}
+
+int tls_ask(const struct socket_lane *lane, int ms)
+{
+    int failed = ask_once(lane, ms);
+    for (int i = 0; i < ASK_AGAIN && failed; i++) { /* its process may be ending, or have been killed */
+        poll(NULL, 0, ASK_AGAIN_MS);
+        failed = ask_once(lane, ms);
+    }
+    return failed && ask_with(lane, lane->blind, ms) == 0 ? NNG_EPEERAUTH : failed;
 }
 
 int tls_refused(const struct socket_lane *lane, int nng_error)

@@ -2,6 +2,8 @@
  * id 1: one byte a number, counted up when it is received. */
 #include "tests/cast/nng_storm.h"
 #include "tests/cast/roles.h"
+#include "tests/harness.h"
+#include "tests/nng_reaper.h"
 
 #include <cuelight.h>
 #include <errno.h>
@@ -222,5 +224,98 @@ int role_nng_quit(int argc, char **argv)
         if (cue_block_alloc(pool, 16, NULL, &b) || cue_channel_send(ch, &(cue_msg){ .move = &b }, CUE_NOW))
             return 3;
     }
+    return 0;
+}
+
+/* ROLE ARG...: plays the role in a process in which NNG takes no connection down any more. */
+int role_nng_hung(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*play)(int argc, char **argv);
+    } plays[] = {
+        { "nng_recv", role_nng_recv }, { "nng_send", role_nng_send }, { "nng_far", role_nng_far }, { "nng_quit", role_nng_quit }
+    };
+    if (argc < 2 || !reaper_stop())
+        return 100;
+    for (size_t i = 0; i < sizeof plays / sizeof *plays; i++)
+        if (strcmp(plays[i].name, argv[1]) == 0)
+            return plays[i].play(argc - 1, argv + 1);
+    return 101;
+}
+
+/* ---- in a process whose NNG hangs; steps that fail are said ---- */
+
+#define NEED(step, ok)                                                                                                                     \
+    do {                                                                                                                                   \
+        if (!(ok)) {                                                                                                                       \
+            fprintf(stderr, "%s: step %d, line %d: %s\n", argv[0], (step), __LINE__, cue_trail());                                         \
+            return (step);                                                                                                                 \
+        }                                                                                                                                  \
+    } while (0)
+
+static bool pass_one(cue_channel *to, cue_channel *from, uint64_t tag)
+{
+    cue_msg m;
+    if (cue_channel_send(to, &(cue_msg){ .tag = tag, .data = "x", .size = 1 }, CUE_SEC(30)) || cue_channel_recv(from, &m, CUE_SEC(30)))
+        return false;
+    bool same = m.tag == tag;
+    cue_msg_release(&m);
+    return same;
+}
+
+static uint64_t stuck_now(cue_channel *ch)
+{
+    cue_channel_info info = { 0 };
+    return cue_channel_stat(ch, &info) ? UINT64_MAX : info.stuck;
+}
+
+static bool open_pair(cue_pool *pool, char **urls, cue_channel **r, cue_channel **s)
+{
+    return !cue_channel_open(urls[0], CUE_RECV, &(cue_channel_opts){ .pool = pool }, r) &&
+           !cue_channel_open(urls[1], CUE_SEND, &(cue_channel_opts){ .pool = pool, .linger = CUE_SEC(20) }, s);
+}
+
+/* POOL URL SENDER_URL...: opens lanes, stops NNG's reaper, closes them all, and once more with lanes that were opened while it hangs; all
+ * closes return, and say what is left behind. */
+int role_nng_closes(int argc, char **argv)
+{
+    enum { LANES_MAX = 5 };
+    cue_pool *pool = NULL;
+    cue_channel *r[LANES_MAX], *s[LANES_MAX], *witness;
+    int lanes = (argc - 2) / 2;
+    NEED(1, lanes >= 1 && lanes <= LANES_MAX && !cue_pool_open(argv[1], &(cue_pool_opts){ .flags = CUE_ATTACH }, &pool));
+    NEED(2, !cue_channel_open("inproc://witness", CUE_RECV, &(cue_channel_opts){ .pool = pool }, &witness));
+    for (int round = 1; round <= 2; round++) {
+        for (int i = 0; i < lanes; i++)
+            NEED(10 * round, open_pair(pool, argv + 2 + 2 * i, &r[i], &s[i]) && pass_one(s[i], r[i], (uint64_t)i));
+        NEED(10 * round + 1, round == 2 || reaper_stop());
+        for (int i = 0; i < lanes; i++)
+            NEED(10 * round + 2, !cue_channel_close(i % 2 ? r[i] : s[i]) && !cue_channel_close(i % 2 ? s[i] : r[i]));
+        NEED(10 * round + 3, stuck_now(witness) >= 2 * (uint64_t)lanes * (uint64_t)round);
+    }
+    NEED(30, !cue_channel_close(witness));
+    cue_pool_close(pool);
+    return 0;
+}
+
+/* POOL URL SENDER_URL: its receiver goes while NNG's reaper hangs; the sender waits for the next, and opens nothing that stays open. */
+int role_nng_away(int argc, char **argv)
+{
+    cue_pool *pool = NULL;
+    cue_channel *r, *s;
+    NEED(1, argc >= 4 && !cue_pool_open(argv[1], &(cue_pool_opts){ .flags = CUE_ATTACH }, &pool));
+    NEED(2, open_pair(pool, argv + 2, &r, &s) && pass_one(s, r, 1) && reaper_stop());
+    NEED(3, !cue_channel_close(r));
+    NEED(4, !cue_channel_send(s, &(cue_msg){ .tag = 2 }, CUE_NOW));
+    poll(NULL, 0, 1200); /* what it notices costs some */
+    int before = test_descriptors();
+    poll(NULL, 0, 300);
+    NEED(5, test_descriptors() <= before + 3);
+    NEED(6, !cue_channel_open(argv[2], CUE_RECV, &(cue_channel_opts){ .pool = pool }, &r));
+    cue_msg m;
+    NEED(7, !cue_channel_recv(r, &m, CUE_SEC(30)) && m.tag == 2);
+    NEED(8, pass_one(s, r, 3) && !cue_channel_close(s) && !cue_channel_close(r));
+    cue_pool_close(pool);
     return 0;
 }

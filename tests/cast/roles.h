@@ -36,6 +36,9 @@
     X(nng_far, "URL POOL COUNT SIZE: plays another host, sends COUNT blocks of SIZE bytes from a pool of its own")                         \
     X(nng_quit, "URL POOL: sends 300 blocks and ends without closing anything")                                                            \
     X(nng_user, "URL POOL USERS COUNT: as another user: receives COUNT blocks, says r; 0: waits until somebody was refused")               \
+    X(nng_hung, "ROLE ARG...: stops NNG's reaper for good and plays one of the roles above")                                              \
+    X(nng_closes, "POOL URL SENDER_URL...: closes lanes while NNG hangs")                                                                  \
+    X(nng_away, "POOL URL SENDER_URL: loses its receiver while NNG hangs")                                                                 \
     X(nng_listen, "URL POOL: listens, says r, waits to be killed")                                                                         \
     X(mailbox_sender, "URL: opens to send, says r; sends a number for each byte it is told, says k")                                       \
     X(mailbox_receiver,                                                                                                                    \

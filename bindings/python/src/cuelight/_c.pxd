@@ -185,7 +185,7 @@ cdef extern from "cuelight/channel.h" nogil:
         int32_t receiver
         uint32_t shut
         uint64_t queued, peak, sent, received, bytes, copied, dropped, refused, wakes
-        uint64_t batches, resent, returned, gaps, late, redelivered, dead
+        uint64_t batches, resent, returned, gaps, late, redelivered, dead, stuck
 
     int cue_channel_open(const char *url, unsigned how, const cue_channel_opts *opts, cue_channel **out)
     int cue_channel_close(cue_channel *ch)

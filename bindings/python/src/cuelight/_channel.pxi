@@ -523,7 +523,8 @@ cdef class Channel:
             ``kind`` (str), ``depth``, ``users``, ``sleeping``, ``receiver`` (pid, 0: none), ``queued``, ``peak``, ``sent``,
             ``received``, ``dropped``, ``refused`` (sends that ended with `Full`), ``wakes``: counts; ``bytes`` of payload
             received, and ``copied``, those of them that were copied on their way. Sockets: ``batches`` (packets), ``resent``,
-            ``returned`` (blocks taken back from a connection and freed). ``gaps``: messages that were sent and never came.
+            ``returned`` (blocks taken back from a connection and freed), ``stuck`` (those of this process that NNG could not
+            take down: restart it when convenient). ``gaps``: messages that were sent and never came.
             ``shut``: 1 after `drain` or `discard` by a receiver. ``late``: answers that came when nobody waited any more. Queues: ``redelivered``, messages that were given out again, and
             ``dead``, those that were given out too often.
         """
@@ -535,7 +536,7 @@ cdef class Channel:
             "receiver": info.receiver, "shut": info.shut, "queued": info.queued, "peak": info.peak, "sent": info.sent,
             "received": info.received, "bytes": info.bytes, "copied": info.copied, "dropped": info.dropped,
             "refused": info.refused, "wakes": info.wakes, "batches": info.batches, "resent": info.resent,
-            "returned": info.returned, "gaps": info.gaps, "late": info.late, "redelivered": info.redelivered, "dead": info.dead,
+            "returned": info.returned, "gaps": info.gaps, "late": info.late, "redelivered": info.redelivered, "dead": info.dead, "stuck": info.stuck,
         }
 
     # -- sending --

@@ -221,6 +221,7 @@ class _ChannelStats(TypedDict):
     returned: int
     gaps: int
     late: int
+    stuck: int
 
 class Payload:
     def __buffer__(self, flags: int, /) -> memoryview: ...
