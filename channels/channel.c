@@ -45,7 +45,7 @@ static __attribute__((noinline)) int renew(cue_channel *ch)
     return status;
 }
 
-int channel_enter(cue_channel *ch)
+static inline int enter(cue_channel *ch)
 {
     if (__builtin_expect(!ch, 0))
         return trail(CUE_EINVAL, "no channel given");
@@ -53,6 +53,11 @@ int channel_enter(cue_channel *ch)
     if (__builtin_expect(!status && ch->forks != fork_epoch, 0))
         status = renew(ch);
     return status;
+}
+
+int channel_enter(cue_channel *ch)
+{
+    return enter(ch);
 }
 
 /* ---- open, close ---- */
@@ -211,9 +216,9 @@ static inline int64_t ops_deadline(const cue_channel *ch, cue_time wait)
     return ch->ops->later ? deadline_later(wait) : deadline_of(wait);
 }
 
-int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)
+static inline int send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)
 {
-    int status = channel_enter(ch);
+    int status = enter(ch);
     if (__builtin_expect(status, 0))
         return status;
     if (__builtin_expect(!(ch->how & CUE_SEND), 0))
@@ -229,9 +234,14 @@ int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time 
     return woken_by(ch, sent);
 }
 
+int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)
+{
+    return send_many(ch, m, n, wait);
+}
+
 int cue_channel_send(cue_channel *ch, const cue_msg *m, cue_time wait)
 {
-    int status = cue_channel_send_many(ch, m, 1, wait);
+    int status = send_many(ch, m, 1, wait);
     return status > 0 ? 0 : status;
 }
 
@@ -252,9 +262,9 @@ static inline void receiving_end(cue_channel *ch)
         atomic_store_explicit(&ch->receiving, 0, memory_order_release);
 }
 
-int channel_recv_begin(cue_channel *ch)
+static inline int recv_begin(cue_channel *ch)
 {
-    int status = channel_enter(ch);
+    int status = enter(ch);
     if (__builtin_expect(status, 0))
         return status;
     if (__builtin_expect(!(ch->how & CUE_RECV), 0))
@@ -262,6 +272,11 @@ int channel_recv_begin(cue_channel *ch)
     if (__builtin_expect(!receiving_begin(ch), 0))
         return trail(CUE_EBUSY, "another thread is receiving from this channel");
     return 0;
+}
+
+int channel_recv_begin(cue_channel *ch)
+{
+    return recv_begin(ch);
 }
 
 void channel_recv_end(cue_channel *ch)
@@ -293,21 +308,24 @@ int channel_take_now(cue_channel *ch, cue_msg *out)
     return got;
 }
 
-int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
+static inline int recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
 {
-    int status = out && n ? channel_recv_begin(ch) : n ? trail(CUE_EINVAL, "no place for a message") : channel_enter(ch);
+    int status = out && n ? recv_begin(ch) : n ? trail(CUE_EINVAL, "no place for a message") : channel_enter(ch);
     if (__builtin_expect(status || n == 0, 0)) {
         if (out && n)
             memset(out, 0, sizeof *out);
         return status;
     }
     int64_t deadline = ops_deadline(ch, wait);
-    channel_recv_before(ch);
-    if (deadline == 0 && atomic_load_explicit(&ch->pollable, memory_order_relaxed) && /* who polls waits there, and is woken here */
-        atomic_load_explicit(&ch->woken, memory_order_seq_cst))
-        deadline = LONG_PAST;
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
+    if (__builtin_expect(pollable != NULL, 0)) {
+        pollable_before(pollable, CUE_RECV);
+        if (deadline == 0 && atomic_load_explicit(&ch->woken, memory_order_seq_cst)) /* who polls waits there, and is woken here */
+            deadline = LONG_PAST;
+    }
     int got = ch->ops->recv_many(ch, out, n, deadline);
-    channel_recv_after(ch, got);
+    if (__builtin_expect((pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire)) != NULL, 0)) /* it may be new */
+        pollable_after(pollable, CUE_RECV, got);
     got = woken_by(ch, got);
     receiving_end(ch);
     if (__builtin_expect(got < 0, 0))
@@ -315,9 +333,14 @@ int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait
     return got;
 }
 
+int cue_channel_recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wait)
+{
+    return recv_many(ch, out, n, wait);
+}
+
 int cue_channel_recv(cue_channel *ch, cue_msg *out, cue_time wait)
 {
-    int status = cue_channel_recv_many(ch, out, 1, wait);
+    int status = recv_many(ch, out, 1, wait);
     return status > 0 ? 0 : status;
 }
 

@@ -127,7 +127,7 @@ static __attribute__((noinline)) int closed(struct mailbox_channel *ch)
 }
 
 /* Puts up to n parcels on the chain, as many as there is room for; how many. CUE_ESTALE: none, see post(). */
-static inline int push(struct mailbox_channel *ch, struct parcel *parcels, int n, bool system)
+static inline __attribute__((always_inline)) int push(struct mailbox_channel *ch, struct parcel *parcels, int n, bool system)
 {
     struct mailbox *box = ch->box;
     uint64_t head = atomic_load_explicit(&box->head, acquire);
@@ -268,11 +268,12 @@ static __attribute__((noinline)) int send_waiting(struct mailbox_channel *ch, co
     return status;
 }
 
-int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline)
+static inline __attribute__((always_inline)) int send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline)
 {
     struct parcel parcel;
     struct opened opened;
     struct cue_pool *pool = ch->lane.pool;
+    fetch_to_write(&ch->box->head); /* meanwhile the message is looked at */
     int status = message_check(pool, &ch->box->lane, m, system, &opened);
     if (__builtin_expect(status, 0))
         return status == MESSAGE_TAPPED ? send_waiting(ch, m, system, deadline, &opened, true) : status;
@@ -288,6 +289,11 @@ int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, 
     }
     went(ch, m, &parcel, &opened);
     return 1;
+}
+
+int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t deadline)
+{
+    return send_one(ch, m, system, deadline);
 }
 
 /* As many of the n <= BATCH as can go at once, with one push; an error only if none went. */
@@ -317,12 +323,9 @@ static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
     return pushed ? pushed : status ? status : CUE_EFULL;
 }
 
-static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
+static __attribute__((noinline)) int send_several(struct mailbox_channel *ch, const cue_msg *m, size_t n, int64_t deadline)
 {
-    struct mailbox_channel *ch = mailbox_of(base);
     size_t sent = 0;
-    if (__builtin_expect(n == 1, 1))
-        return mailbox_send_one(ch, m, false, deadline);
     while (sent < n && sent < INT32_MAX) {
         if (lane_is_tapped(&ch->box->lane)) { /* each is shown as it goes */
             int one = mailbox_send_one(ch, m + sent, false, sent ? 0 : deadline);
@@ -344,6 +347,12 @@ static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int6
             sent = 1;
     }
     return (int)sent;
+}
+
+static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
+{
+    struct mailbox_channel *ch = mailbox_of(base);
+    return __builtin_expect(n == 1, 1) ? send_one(ch, m, false, deadline) : send_several(ch, m, n, deadline);
 }
 
 static int mailbox_put(cue_channel *base, struct parcel *parcel)
@@ -382,12 +391,13 @@ static inline void advance(struct mailbox_channel *ch)
 }
 
 /* Collects what is above `at`; the head was loaded with acquire, and each record's SENT makes the rest of it readable. */
-static int walk(struct mailbox_channel *ch, uint64_t head)
+static inline int walk(struct mailbox_channel *ch, uint64_t head)
 {
     struct mailbox *box = ch->box;
     uint32_t at = position(head), index = head_index(head), n = 0;
     while (at != ch->at) {
-        struct record *rec = pool_record(ch->lane.pool, index);
+        struct record *rec = record_near(ch->lane.pool, &ch->near_slabs, index);
+        fetch_near(&ch->near_slabs, index);
         if (!rec || rec_state(atomic_load_explicit(&rec->state, acquire)) != REC_SENT || /* pairs with: post */
             atomic_load_explicit(&rec->lane, relaxed) != ch->lane.index || atomic_load_explicit(&rec->seq, relaxed) != at)
             break;
@@ -413,7 +423,7 @@ static int walk(struct mailbox_channel *ch, uint64_t head)
 }
 
 /* The oldest. */
-static inline int take(struct mailbox_channel *ch, cue_msg *out)
+static inline __attribute__((always_inline)) int take(struct mailbox_channel *ch, cue_msg *out)
 {
     struct link link = ch->links[--ch->top & ch->mask];
     struct cue_pool *pool = ch->lane.pool;
@@ -429,7 +439,7 @@ static inline int take(struct mailbox_channel *ch, cue_msg *out)
         }
         taken = rec_word(REC_OWNED, pool->self + 1, rec_generation(state));
     } while (!cas(&link.rec->state, &state, taken | (state & REC_SHARED))); /* !! */
-    int status = message_unpack(pool, link.rec, link.index, taken, out, &about);
+    int status = message_unpack_near(pool, &ch->near_slabs, link.rec, link.index, taken, out, &about);
     ch->bytes += about.payload;
     ch->copied += about.copied;
     if (__builtin_expect(about.weight != 0, 0)) { /* only we write it */
@@ -475,7 +485,7 @@ static __attribute__((noinline)) void gap_say(struct mailbox_channel *ch, cue_ms
     ch->dropped = now;
 }
 
-int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
+static inline __attribute__((always_inline)) int take_some(struct mailbox_channel *ch, cue_msg *out, size_t n)
 {
     struct mailbox *box = ch->box;
     uint32_t step = (uint32_t)ch->capacity / 8 * POSITION_ONE;
@@ -500,6 +510,11 @@ int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
     if (ch->owed)
         advance(ch);
     return got ? (int)got : status;
+}
+
+int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
+{
+    return take_some(ch, out, n);
 }
 
 /* Spins for a while; true: there is something. */
@@ -590,7 +605,7 @@ static int mailbox_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t 
 {
     struct mailbox_channel *ch = mailbox_of(base);
     for (;;) {
-        int got = mailbox_take(ch, out, n < INT32_MAX ? n : INT32_MAX);
+        int got = __builtin_expect(n == 1, 1) ? take_some(ch, out, 1) : mailbox_take(ch, out, n < INT32_MAX ? n : INT32_MAX);
         if (__builtin_expect(got != 0, 1))
             return got;
         if (deadline == 0)

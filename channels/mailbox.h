@@ -47,6 +47,7 @@ struct mailbox_channel {
     uint64_t mine;                  /* our word in box->lane.receiver */
     uint64_t passed, bytes, copied; /* as in box */
     uint64_t dropped;               /* what we have told of in gaps */
+    struct near_slabs near_slabs;
     struct spin spin;
 };
 

@@ -19,38 +19,10 @@
 
 /* ---- what may be sent ---- */
 
-/* The block behind `move`; an owner must be ours to give away. */
-static int move_open(struct cue_pool *pool, const cue_msg *m, struct block_ref *ref, uint64_t *state)
-{
-    int status = handle_open(m->move, ref);
-    if (status)
-        return status;
-    if (ref->pool != pool)
-        return trail(CUE_ENOTOWNER, "the block is of pool %s, the channel carries blocks of pool %s: see cue_block_copy", ref->pool->name,
-                     pool->name);
-    *state = atomic_load_explicit(&ref->rec->state, acquire);
-    if (rec_generation(*state) != ref->generation || rec_state(*state) == REC_FREE)
-        return trail(CUE_ESTALE, "block %x of pool %s is gone", ref->index, pool->name);
-    if (ref->owner && (rec_state(*state) != REC_OWNED || rec_party(*state) != pool->self + 1))
-        return trail(CUE_ENOTOWNER, "block %x of pool %s is not ours any more: it was sent, freed or published through another handle",
-                     ref->index, pool->name);
-    return 0;
-}
-
-static bool is_pure(const cue_msg *m, const struct block_ref *ref)
-{
-    return ref->owner && m->size == 0 && m->tag == 0 && m->key == 0 && m->status == 0 && cue_ref_same(m->from, (cue_ref){ 0 }) &&
-           (m->type == 0 || m->type == atomic_load_explicit(&ref->rec->type, relaxed)); /* ours */
-}
-
-int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue_msg *m, bool system, struct opened *opened)
+int message_refused(struct cue_pool *pool, const struct lane_head *lane, const cue_msg *m, bool system, const struct opened *opened)
 {
     uint32_t type = m->type;
-    uint64_t bytes = m->size;
-    opened->state = 0;
-    opened->enclose = false;
-    opened->home = INDEX_NONE;
-    opened->tag_in_header = false;
+    uint64_t bytes = m->size + (m->move ? m->move->size : 0);
     if (m->size && !m->data)
         return trail(CUE_EINVAL, "a message of %zu bytes at NULL", m->size);
     if (type >= CUE_TYPE_SYSTEM && !system)
@@ -58,24 +30,23 @@ int message_check(struct cue_pool *pool, const struct lane_head *lane, const cue
     if (m->size > pool->data_bytes)
         return trail(CUE_ETOOBIG, "a message of %zu bytes will never fit into pool %s of %llu", m->size, pool->name,
                      (unsigned long long)pool->data_bytes);
-    if (m->move) {
-        int status = move_open(pool, m, &opened->ref, &opened->state);
-        if (status)
-            return status;
-        opened->pure = is_pure(m, &opened->ref) && !system;
-        if (opened->pure)
-            type = atomic_load_explicit(&opened->ref.rec->type, relaxed); /* ours */
-        bytes += m->move->size;
-    }
-    if (lane->type && type != lane->type && !system)
+    if (m->move && opened->pure)
+        type = atomic_load_explicit(&opened->ref.rec->type, relaxed); /* ours */
+    if (lane->type && type != lane->type)
         return trail(CUE_ETYPE, "a message of type %u on a lane for type %u", type, lane->type);
-    if (lane->max && bytes > lane->max && !system)
-        return trail(CUE_ETOOBIG, "a message of %llu bytes on a lane for at most %llu", (unsigned long long)bytes,
-                     (unsigned long long)lane->max);
-    uint64_t gate = atomic_load_explicit(&lane->gate, seq_cst); /* pairs with: ring_shut, tap_announce */
-    if (__builtin_expect((gate & (GATE_SHUT | GATE_TAPPED)) != 0, 0))
-        return gate & GATE_SHUT ? lane_shut_trail(pool, lane) : MESSAGE_TAPPED;
-    return 0;
+    return trail(CUE_ETOOBIG, "a message of %llu bytes on a lane for at most %llu", (unsigned long long)bytes,
+                 (unsigned long long)lane->max);
+}
+
+int message_not_ours(struct cue_pool *pool, const struct block_ref *ref, uint64_t state)
+{
+    if (ref->pool != pool)
+        return trail(CUE_ENOTOWNER, "the block is of pool %s, the channel carries blocks of pool %s: see cue_block_copy", ref->pool->name,
+                     pool->name);
+    if (rec_generation(state) != ref->generation || rec_state(state) == REC_FREE)
+        return trail(CUE_ESTALE, "block %x of pool %s is gone", ref->index, pool->name);
+    return trail(CUE_ENOTOWNER, "block %x of pool %s is not ours any more: it was sent, freed or published through another handle",
+                 ref->index, pool->name);
 }
 
 /* ---- pack ---- */
@@ -105,13 +76,6 @@ static __attribute__((noinline)) int envelope_await(struct cue_pool *pool, uint6
         status = pool_wait_look(pool); /* closed meanwhile: it goes with the rest */
     pool_wait_end(pool);
     return status;
-}
-
-static void pack_block_itself(const struct block_ref *ref, uint64_t state, uint64_t bytes, struct parcel *out)
-{
-    *out =
-        (struct parcel){ .rec = ref->rec, .index = ref->index, .state = state & ~REC_SHARED, .weight = bytes >= LANE_WEIGHTY ? bytes : 0 };
-    out->made_ns = atomic_load_explicit(&ref->rec->made_ns, relaxed); /* ours */
 }
 
 /* The header, and for an owner the block becomes the envelope's. */
@@ -151,8 +115,8 @@ static int pack_header(struct cue_pool *pool, const cue_msg *m, const struct ope
     return 0;
 }
 
-int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, const struct room_until *until, const struct opened *opened,
-                 struct parcel *out)
+int message_enclose(struct cue_pool *pool, const cue_msg *m, bool system, const struct room_until *until, const struct opened *opened,
+                    struct parcel *out)
 {
     const struct block_ref *ref = &opened->ref;
     uint64_t bytes = m->size, before = 0;
@@ -160,10 +124,6 @@ int message_pack(struct cue_pool *pool, const cue_msg *m, bool system, const str
     if (__builtin_expect(m->move != NULL, 0)) {
         if (ref->owner)
             bytes += m->move->size;
-        if (opened->pure && !opened->enclose) {
-            pack_block_itself(ref, opened->state, bytes, out);
-            return 0;
-        }
         note |= MESSAGE_HEADER | (ref->owner ? MESSAGE_ATTACHED : MESSAGE_REFERENCE);
     } else if (__builtin_expect(m->key || m->status || !cue_ref_same(m->from, (cue_ref){ 0 }) || (opened->tag_in_header && m->tag), 0)) {
         note |= MESSAGE_HEADER;
@@ -221,15 +181,6 @@ void message_undo(struct cue_pool *pool, struct parcel *parcel)
     parcel->rec = NULL;
 }
 
-void message_gone(const cue_msg *m, const struct opened *opened)
-{
-    if (!opened->ref.owner)
-        cue_block_release(m->move); /* the lease: the receiver takes its own */
-    m->move->data = NULL;
-    m->move->size = 0;
-    m->move->priv[0] = m->move->priv[1] = m->move->priv[2] = 0;
-}
-
 /* ---- unpack ---- */
 
 bool attached_take(struct cue_pool *pool, struct record *rec, uint64_t generation, uint32_t envelope, uint64_t envelope_generation)
@@ -273,8 +224,7 @@ static void unpack_block(struct cue_pool *pool, uint32_t note, const struct mess
     handle_owner(pool, header->index, header->generation, data, rec_size(rec), &out->block);
 }
 
-static __attribute__((noinline)) int unpack_header(struct cue_pool *pool, uint32_t note, const char *data, uint32_t index,
-                                                   uint64_t generation, cue_msg *out)
+void message_unpack_header(struct cue_pool *pool, uint32_t note, const char *data, uint32_t index, uint64_t generation, cue_msg *out)
 {
     struct message_header header;
     memcpy(&header, data, sizeof header);
@@ -283,10 +233,13 @@ static __attribute__((noinline)) int unpack_header(struct cue_pool *pool, uint32
     out->status = header.status;
     if (note & (MESSAGE_ATTACHED | MESSAGE_REFERENCE))
         unpack_block(pool, note, &header, index, generation, out);
-    return 0;
+    if (!(note & MESSAGE_BYTES)) {
+        out->data = out->block.data;
+        out->size = out->block.size;
+    }
 }
 
-static __attribute__((noinline)) int makes_no_sense(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out)
+int message_makes_no_sense(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out)
 {
     memset(out, 0, sizeof *out);
     block_drop(pool, rec, index, taken);
@@ -295,42 +248,8 @@ static __attribute__((noinline)) int makes_no_sense(struct cue_pool *pool, struc
 
 int message_unpack(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t taken, cue_msg *out, struct unpacked *about)
 {
-    char *data;
-    uint64_t capacity, size = rec_size(rec), generation = rec_generation(taken);
-    uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* ours now, as all of the record */
-    uint64_t before = note & NOTE_MESSAGE && note & MESSAGE_HEADER ? sizeof(struct message_header) : 0;
-    message_clear(out);
-    out->type = atomic_load_explicit(&rec->type, relaxed);
-    if (__builtin_expect(!pool_bytes(pool, index, &data, &capacity) || before + size > capacity, 0))
-        return makes_no_sense(pool, rec, index, taken, out);
-    if (!(note & NOTE_MESSAGE)) { /* the block itself */
-        handle_owner(pool, index, generation, data, size, &out->block);
-        out->priv[3] = (uint64_t)(uintptr_t)rec; /* as below, for the block */
-        out->data = data;
-        out->size = size;
-        *about = (struct unpacked){ size, 0, size >= LANE_WEIGHTY ? size : 0 };
-        return 0;
-    }
-    cue_block envelope;
-    handle_owner(pool, index, generation, data, size, &envelope);
-    memcpy(out->priv, envelope.priv, sizeof envelope.priv);
-    out->priv[3] = (uint64_t)(uintptr_t)rec; /* good as long as the handle is, see cue_msg_release */
-    out->tag = atomic_load_explicit(&rec->id, relaxed);
-    out->redelivered = note >> MESSAGE_TIMES_SHIFT;
-    out->data = data + before;
-    out->size = size;
-    uint64_t along = 0, owned = 0;
-    if (__builtin_expect(before != 0, 0)) {
-        unpack_header(pool, note, data, index, generation, out);
-        along = out->block.size;
-        owned = note & MESSAGE_ATTACHED ? along : 0;
-        if (!(note & MESSAGE_BYTES)) {
-            out->data = out->block.data;
-            out->size = out->block.size;
-        }
-    }
-    *about = (struct unpacked){ size + along, size, size + owned >= LANE_WEIGHTY ? size + owned : 0 };
-    return 0;
+    static const struct near_slabs none;
+    return message_unpack_near(pool, &none, rec, index, taken, out, about);
 }
 
 /* Gives what came by itself back, an envelope or a block, and says whether that was easy: its pool is open here and it is still
@@ -352,7 +271,8 @@ static inline bool easy_drop(const uint64_t handle[3], uint64_t record)
 static inline bool is_record_of(const uint64_t handle[3], uint64_t record)
 {
     struct cue_pool *pool = &pool_table[handle[0] >> 32 & (POOLS_MAX - 1)];
-    return atomic_load_explicit(&pool->open, acquire) == 1 && pool_record(pool, (uint32_t)handle[0]) == (struct record *)(uintptr_t)record;
+    return atomic_load_explicit(&pool->open, acquire) == 1 &&
+           trusted_record(pool, (uint32_t)handle[0]) == (struct record *)(uintptr_t)record; /* only compared */
 }
 
 void cue_msg_release(cue_msg *m)

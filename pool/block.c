@@ -18,32 +18,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static uint64_t handle_word(const struct cue_pool *pool, uint32_t index, unsigned kind)
-{
-    return index | (uint64_t)pool->slot << 32 | (uint64_t)kind << 40 | (uint64_t)pool->incarnation << 44;
-}
-
-static void handle_fill(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, unsigned kind, cue_block *out)
-{
-    out->data = data;
-    out->size = size;
-    out->priv[0] = handle_word(pool, index, kind);
-    out->priv[1] = generation;
-    out->priv[2] = fork_epoch;
-}
-
-void handle_owner(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
-{
-    if (__builtin_expect(pool->quota != 0, 0))
-        quota_gained(pool, index);
-    handle_fill(pool, index, generation, data, size, HANDLE_OWNER, out);
-}
-
-void handle_view(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
-{
-    handle_fill(pool, index, generation, data, size, HANDLE_VIEW, out);
-}
-
 /* The parent's handle: what it had is the parent's; we may look at the block if it is still there. */
 static int handle_inherit(const cue_block *b, struct block_ref *ref)
 {
@@ -59,7 +33,7 @@ static int handle_inherit(const cue_block *b, struct block_ref *ref)
     return 0;
 }
 
-int handle_open(const cue_block *b, struct block_ref *out)
+int handle_open_slowly(const cue_block *b, struct block_ref *out)
 {
     if (__builtin_expect(!b || !b->priv[0], 0))
         return b ? trail(CUE_EMOVED, "the block's handle is empty") : trail(CUE_EINVAL, "no block given");

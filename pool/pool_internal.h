@@ -8,6 +8,7 @@
 
 #include "pool_layout.h"
 
+#include "base/atomic.h"
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/life.h"
@@ -141,11 +142,8 @@ int pool_wait_look(struct cue_pool *pool);
 void pool_wait_end(struct cue_pool *pool);
 
 /* ---- records ---- */
-/* The record behind an index from shared memory or from outside: NULL if there is none or its line is not present. */
-struct record *pool_record(const struct cue_pool *pool, uint32_t index);
-/* Where its bytes are and how many it could have (a name at their end left out). The caller owns, leases or has just validated
- * it; false: the slab's head makes no sense. */
-bool pool_bytes(const struct cue_pool *pool, uint32_t index, char **data, uint64_t *capacity);
+#include "record.h"
+
 /* Calls `visit` with every record that is present and was ever used; stops when it returns nonzero and returns that. */
 typedef int record_visitor(struct cue_pool *pool, struct record *rec, uint32_t index, void *arg);
 int pool_each_record(struct cue_pool *pool, record_visitor *visit, void *arg);
@@ -214,10 +212,32 @@ void pool_before_sleep(struct cue_pool *pool);
 void pool_view_ended(struct cue_pool *pool);
 
 /* Handles. */
-void handle_owner(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out);
-void handle_view(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out);
-/* Whether the first private word of a handle says that it owns. */
 enum { HANDLE_OWNER = 1, HANDLE_VIEW = 2 };
+static inline uint64_t handle_word(const struct cue_pool *pool, uint32_t index, unsigned kind)
+{
+    return index | (uint64_t)pool->slot << 32 | (uint64_t)kind << 40 | (uint64_t)pool->incarnation << 44;
+}
+static inline void handle_fill(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, unsigned kind,
+                               cue_block *out)
+{
+    out->data = data;
+    out->size = size;
+    out->priv[0] = handle_word(pool, index, kind);
+    out->priv[1] = generation;
+    out->priv[2] = fork_epoch;
+}
+void quota_gained(struct cue_pool *pool, uint32_t index); /* limit.c: a block became ours otherwise than by alloc */
+static inline void handle_owner(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
+{
+    if (__builtin_expect(pool->quota != 0, 0))
+        quota_gained(pool, index);
+    handle_fill(pool, index, generation, data, size, HANDLE_OWNER, out);
+}
+static inline void handle_view(struct cue_pool *pool, uint32_t index, uint64_t generation, char *data, size_t size, cue_block *out)
+{
+    handle_fill(pool, index, generation, data, size, HANDLE_VIEW, out);
+}
+/* Whether the first private word of a handle says that it owns. */
 static inline bool handle_owns(uint64_t word)
 {
     return ((unsigned)(word >> 40) & 15) == HANDLE_OWNER;
@@ -230,7 +250,21 @@ struct block_ref {
     uint64_t generation;
     bool owner;
 };
-int handle_open(const cue_block *b, struct block_ref *out);
+int handle_open_slowly(const cue_block *b, struct block_ref *out); /* what is no usual handle; says why */
+static inline int handle_open(const cue_block *b, struct block_ref *out)
+{
+    uint64_t word = b ? b->priv[0] : 0;
+    unsigned slot = (unsigned)(word >> 32) & 0xff, kind = (unsigned)(word >> 40) & 15;
+    struct cue_pool *pool = &pool_table[slot & (POOLS_MAX - 1)];
+    if (__builtin_expect(slot >= POOLS_MAX || (kind != HANDLE_OWNER && kind != HANDLE_VIEW) || !fork_mark ||
+                             !atomic_load_explicit(fork_mark, memory_order_relaxed) || b->priv[2] != fork_epoch || /* private words */
+                             atomic_load_explicit(&pool->open, memory_order_acquire) == 0 || pool->incarnation != word >> 44 ||
+                             (!((uint32_t)word & INDEX_R2) && (uint32_t)word >= pool->granules),
+                         0))
+        return handle_open_slowly(b, out);
+    *out = (struct block_ref){ pool, trusted_record(pool, (uint32_t)word), (uint32_t)word, b->priv[1], kind == HANDLE_OWNER };
+    return 0;
+}
 
 /* ---- leases (lease.c) ---- */
 /* Attach: afterwards the bytes stay until lease_drop. CUE_ESTALE (with a trail). Counts privately: call drop as often. */

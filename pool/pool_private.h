@@ -19,53 +19,6 @@ static inline void record_fill(struct record *rec, const struct fresh *fresh, ui
     atomic_store_explicit(&rec->note, fresh->note, relaxed);
 }
 
-/* ---- geometry ---- */
-static inline uint32_t extent_of_granule(const struct cue_pool *pool, uint32_t granule)
-{
-    return granule >> (pool->extent_shift - POOL_GRANULE_SHIFT);
-}
-static inline uint32_t granules_per_extent(const struct cue_pool *pool)
-{
-    return UINT32_C(1) << (pool->extent_shift - POOL_GRANULE_SHIFT);
-}
-static inline uint32_t slab_of_index(const struct cue_pool *pool, uint32_t index)
-{
-    return (index & ~INDEX_R2) >> (pool->slab_shift - 6);
-}
-static inline uint32_t ordinal_of_index(const struct cue_pool *pool, uint32_t index)
-{
-    return index & ((UINT32_C(1) << (pool->slab_shift - 6)) - 1);
-}
-static inline uint32_t first_granule_of_slab(const struct cue_pool *pool, uint32_t slab)
-{
-    return slab << (pool->slab_shift - POOL_GRANULE_SHIFT);
-}
-/* These two do not look whether the meta region is present there. */
-static inline struct record *granule_record(const struct cue_pool *pool, uint32_t granule)
-{
-    char *meta = pool->meta + extent_of_granule(pool, granule) * pool->meta_stride;
-    return (struct record *)(void *)meta + (granule & (granules_per_extent(pool) - 1));
-}
-static inline struct slab *slab_head(const struct cue_pool *pool, uint32_t slab)
-{
-    unsigned shift = pool->extent_shift - pool->slab_shift;
-    char *meta = pool->meta + (slab >> shift) * pool->meta_stride + ((uint64_t)granules_per_extent(pool) << 6);
-    return (struct slab *)(void *)meta + (slab & ((1u << shift) - 1));
-}
-static inline struct record *slab_record(const struct cue_pool *pool, uint32_t slab, uint32_t ordinal)
-{
-    return pool->slab_records + ((uint64_t)slab << (pool->slab_shift - 6)) + ordinal;
-}
-static inline bool extent_meta_present(const struct cue_pool *pool, uint32_t extent)
-{
-    return atomic_load_explicit(&pool->extents[extent].meta, acquire); /* pairs with: extent_adopt */
-}
-/* The record behind an index that this process made itself (a handle): present as long as the pool is mapped. */
-static inline struct record *trusted_record(const struct cue_pool *pool, uint32_t index)
-{
-    return index & INDEX_R2 ? pool->slab_records + (index & ~INDEX_R2) : granule_record(pool, index);
-}
-
 /* ---- owner words of extents and slabs ---- */
 static inline uint64_t owner_cursor(const struct cue_pool *pool)
 {
@@ -112,8 +65,7 @@ int limit_place(struct cue_pool *pool, uint32_t index, uint64_t generation); /* 
 uint64_t limit_places_bytes(uint64_t max_allocations);
 /* In a pool with a quota, under quota_lock: may we own so much more? CUE_ELIMIT, CUE_ETOOBIG. */
 int quota_allows(struct cue_pool *pool, uint64_t room, size_t align);
-uint64_t quota_weight(struct cue_pool *pool, uint32_t index); /* what a block counts */
-void quota_gained(struct cue_pool *pool, uint32_t index);     /* a block became ours otherwise than by alloc */
+uint64_t quota_weight(struct cue_pool *pool, uint32_t index);                               /* what a block counts */
 bool quota_drop(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t state); /* block_drop of one of ours */
 
 /* ---- slab.c ---- */

@@ -1,52 +1,24 @@
-/* From an index to a record and its bytes.
- *
- * Indexes come from shared memory and from outside, so nothing is believed: an index is within the pool, its extent's part of
- * the meta region is present, and for a slab's block the slab's head says how many of its lines are present. Presence flags are
- * set after the memory is there and are never cleared (rule P), so what passes here can be read without a fault.
- */
+/* Records by their index, where record.h does not know where they are, and walks over all of a pool, by position: what is not present is
+ * passed over. */
 #include "pool_private.h"
 
-#include <string.h>
-
-struct record *pool_record(const struct cue_pool *pool, uint32_t index)
+struct record *record_far(const struct cue_pool *pool, struct near_slab *near, uint32_t index)
 {
-    if (index & INDEX_R2) {
-        uint32_t slab = slab_of_index(pool, index), granule = first_granule_of_slab(pool, slab);
-        if (slab >= pool->data_bytes >> pool->slab_shift || !extent_meta_present(pool, extent_of_granule(pool, granule)) ||
-            ordinal_of_index(pool, index) >= atomic_load_explicit(&slab_head(pool, slab)->lines, acquire)) /* pairs with: slab_make */
-            return NULL;
-        return slab_record(pool, slab, ordinal_of_index(pool, index));
-    }
-    if (index >= pool->granules || !extent_meta_present(pool, extent_of_granule(pool, index)))
-        return NULL;
-    return granule_record(pool, index);
+    struct record *rec = pool_record(pool, index);
+    if (!rec || !(index & INDEX_R2))
+        return rec;
+    uint32_t slab = slab_of_index(pool, index);
+    near->head = slab_head(pool, slab);
+    near->first = INDEX_R2 | slab << (pool->slab_shift - 6);
+    near->count = atomic_load_explicit(&near->head->lines, acquire); /* pairs with: slab_make */
+    near->records = slab_record(pool, slab, 0);
+    near->data = pool->data + ((uint64_t)slab << pool->slab_shift);
+    return rec;
 }
 
-bool pool_bytes(const struct cue_pool *pool, uint32_t index, char **data, uint64_t *capacity)
-{
-    struct record *rec;
-    uint64_t at, room;
-    if (index & INDEX_R2) {
-        uint32_t slab = slab_of_index(pool, index), ordinal = ordinal_of_index(pool, index);
-        uint64_t stride = atomic_load_explicit(&slab_head(pool, slab)->stride, relaxed); /* stable while a block of it lives */
-        rec = slab_record(pool, slab, ordinal);
-        if (stride < POOL_LINE || (ordinal + 1) * stride > UINT64_C(1) << pool->slab_shift)
-            return false;
-        at = ((uint64_t)slab << pool->slab_shift) + ordinal * stride;
-        room = stride;
-    } else {
-        rec = granule_record(pool, index);
-        at = (uint64_t)index << POOL_GRANULE_SHIFT;
-        room = rec_granules(rec) << POOL_GRANULE_SHIFT;
-        if (room == 0 || at + room > pool->data_bytes)
-            return false;
-    }
-    *data = pool->data + at;
-    *capacity = atomic_load_explicit(&rec->note, relaxed) & NOTE_NAMED ? room - POOL_NAME_BYTES : room; /* pairs with: the state word */
-    return true;
-}
+/* ---- walks ---- */
 
-/* Walks go by position: granule * 2048, plus 1 + ordinal for a block of the slab there. */
+/* A position: granule * 2048, plus 1 + ordinal for a block of the slab there. */
 enum { POSITION_SHIFT = 11 };
 
 uint64_t pool_order(const struct cue_pool *pool, uint32_t index)
