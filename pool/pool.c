@@ -307,6 +307,8 @@ static int pool_make(struct cue_pool *pool, const char *name, const cue_pool_opt
 
 static int header_check(const struct pool_header *h, uint64_t bytes, const char *what)
 {
+    if (h->magic == 0)
+        return trail(CUE_ECORRUPT, "%s is not a pool: it begins with zeros, so nothing was written there, or it was lost", what);
     if (h->magic != POOL_MAGIC)
         return trail(CUE_ECORRUPT, "%s is not a pool (it begins with %016llx)", what, (unsigned long long)h->magic);
     if (h->version != POOL_VERSION || h->features)
@@ -325,14 +327,17 @@ static int header_check(const struct pool_header *h, uint64_t bytes, const char 
     bool directory_sane = h->dir_levels >= 1 && h->dir_levels <= POOL_DIR_LEVELS && h->dir_slots >= POOL_DIR_FIRST &&
                           h->dir_slots <= directory_slots_for(UINT64_C(1) << 40, &levels);
     bool ordered = h->directory_at <= h->places_at && h->places_at <= h->events_at && h->events_at <= h->meta_at &&
-                   h->meta_at <= h->slab_records_at && h->slab_records_at <= h->data_at && h->data_at <= h->object_bytes &&
-                   h->object_bytes <= bytes; /* so that no sum below wraps around */
+                   h->meta_at <= h->slab_records_at && h->slab_records_at <= h->data_at &&
+                   h->data_at <= h->object_bytes; /* so that no difference below wraps around */
     if (!same || !directory_sane || !ordered || h->places_at - h->directory_at < h->dir_slots * sizeof(uint64_t) ||
         h->events_at - h->places_at < limit_places_bytes(h->max_allocations) ||
         h->meta_at - h->events_at != POOL_EVENTS * sizeof(struct pool_event) ||
         h->slab_records_at - h->meta_at < h->extents * h->meta_stride || h->data_at - h->slab_records_at < h->data_bytes ||
         h->object_bytes - h->data_at != round_up((uint64_t)h->extents << h->extent_shift, h->flags & CUE_HUGE ? HUGE_PAGE : PAGE))
         return trail(CUE_ECORRUPT, "%s has a geometry that makes no sense", what);
+    if (h->object_bytes > bytes)
+        return trail(CUE_ECORRUPT, "%s was cut off: %llu of its %llu bytes are there; put it back from a copy, or remove it", what,
+                     (unsigned long long)bytes, (unsigned long long)h->object_bytes);
     return 0;
 }
 

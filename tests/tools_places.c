@@ -241,6 +241,104 @@ Test(places, what_is_no_pool_is_left_alone_when_it_is_a_file)
     cr_assert(eq(int, tool("ls /%s", longer), 2));
 }
 
+/* ---- pools that are not whole ---- */
+
+/* All bytes of a file. */
+static char *bytes_of(const char *path, size_t *size)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    cr_assert(eq(int, fstat(fd, &info), 0));
+    char *bytes = malloc((size_t)info.st_size + 1);
+    *size = (size_t)info.st_size;
+    cr_assert(eq(i64, pread(fd, bytes, *size, 0), info.st_size));
+    close(fd);
+    return bytes;
+}
+
+static void put_back(const char *path, const char *bytes, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert(eq(i64, pwrite(fd, bytes, size, 0), (int64_t)size));
+    close(fd);
+}
+
+/* Cut off at each of these, it is told so, and not a byte of what is left changes; put back, it is whole. */
+static void cut_off(const char *path, const char *called)
+{
+    size_t size, left;
+    char args[200];
+    killed_maker(path);
+    char *whole = bytes_of(path, &size);
+    const size_t cuts[] = { size - 1, size / 2, 100000, 4096, 100, 0 };
+    static const char *const looks[] = { "doctor %s", "doctor %s --fix", "doctor %s --fix --json", "ls %s", "blocks %s" };
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        cr_assert(eq(int, truncate(path, (off_t)cuts[i]), 0));
+        for (size_t k = 0; k < sizeof looks / sizeof *looks; k++) {
+            snprintf(args, sizeof args, looks[k], called);
+            cr_assert(eq(int, tool("%s", args), 6), "%s at %zu: %s", args, cuts[i], said);
+            cr_assert(says(cuts[i] < 4096 ? "is not a pool: it has" : "was cut off:"), "%s at %zu: %s", args, cuts[i], said);
+        }
+        char *rest = bytes_of(path, &left);
+        cr_assert(eq(sz, left, cuts[i]));
+        cr_assert(memcmp(rest, whole, left) == 0, "cut off at %zu, and changed", cuts[i]);
+        free(rest);
+    }
+    put_back(path, whole, size);
+    free(whole);
+    cr_assert(eq(int, tool("doctor %s --fix", called), 0), "%s", said);
+    cr_assert(eq(int, tool("cat %s --type 3 --id 4 | wc -c | grep -w 70000", called), 0));
+}
+
+Test(places, the_doctor_leaves_a_pool_alone_that_was_cut_off)
+{
+    char path[TEST_PATH], shared[SHM_PATH_MAX];
+    const char *name = test_name("short");
+    close(test_file(path));
+    unlink(path);
+    cut_off(path, path);
+    unlink(path);
+    shm_path(name, shared);
+    cut_off(shared, name);
+    cr_assert(eq(int, tool("rm %s --force", name), 0), "%s", said);
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
+Test(places, what_was_never_written_is_no_pool)
+{
+    char path[SHM_PATH_MAX];
+    const char *name = test_name("zeros");
+    shm_path(name, path);
+    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    cr_assert(eq(int, ftruncate(fd, 8 * MIB), 0));
+    close(fd);
+    cr_assert(eq(int, tool("doctor %s --fix", name), 6));
+    cr_assert(says("nothing was written there"), "%s", said);
+    cr_assert(eq(int, tool("rm %s", name), 0));
+    cr_assert(eq(int, test_leftovers(name), 0));
+}
+
+/* It has a name when it is whole, so it is there or not, and who died can be cleaned up after. */
+Test(places, a_maker_that_is_killed_leaves_a_pool_or_nothing)
+{
+    const char *name = test_name("half");
+    for (int round = 0; round < 20; round++) {
+        pid_t maker = fork();
+        if (maker == 0) {
+            cue_pool *pool;
+            CUE_MUST(cue_pool_open(name, &(cue_pool_opts){ .size = 64 * MIB }, &pool));
+            for (;;)
+                pause();
+        }
+        nanosleep(&(struct timespec){ .tv_nsec = round * 100000 }, NULL);
+        kill(maker, SIGKILL);
+        waitpid(maker, NULL, 0);
+        int status = tool("doctor %s --fix", name);
+        cr_assert(status == 0 || (status == 3 && says("there is no")), "%d: %s", status, said);
+        cr_assert(eq(int, test_leftovers(name), 0));
+    }
+}
+
 /* ---- exit codes and words ---- */
 
 Test(places, a_wrong_command_line_is_told_what_there_is)
