@@ -100,6 +100,7 @@ static void spin_look(struct spin *spin)
 void spin_init(struct spin *spin, cue_time asked)
 {
     spin->by_default = asked.ns == 0;
+    atomic_store_explicit(&spin->sleeps, 0, memory_order_relaxed);
     spin_set(&spin->most, asked.ns > 0 ? asked.ns : 0);
     spin_set(&spin->now, spin_most(spin));
     if (spin->by_default)
