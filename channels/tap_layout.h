@@ -1,7 +1,7 @@
 /* What a tap's copy of a message begins with, and where taps are found (tap.c).
  *
  *   lane_head.gate         GATE_TAPPED: senders show what they send to those who tap the lane
- *   a topic "@tap-I-G"     I the index of the tapped lane's record, G its generation, both hexadecimal: those who tap it subscribe there. No
+ *   a topic "@tap-I-G"     I the index of the tapped lane's record, G its generation, both hexadecimal: who taps it subscribes there. No
  *                          name that a user may choose begins with @
  *   lane_head.tap_bytes    of that topic: so many bytes of each message are copied, at most. Grows with who wants more
  *   a message of it        an envelope with header, whose bytes are a struct tap_note and then the first ones of the message

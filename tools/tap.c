@@ -1,4 +1,4 @@
-/* cuelight tap: what passes through a lane, a line a message, until Ctrl-C. It looks on by CUE_TAP, so it is a party of the pool meanwhile. */
+/* cuelight tap: what passes through a lane, a line a message, until Ctrl-C. It looks on by CUE_TAP, as a party of the pool. */
 #include "tool.h"
 
 #include <cuelight/channel.h>

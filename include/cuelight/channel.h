@@ -75,13 +75,13 @@
  *   nothing from the receivers; a lane without taps costs its senders nothing. Up to 127 at a time. A tap drops the oldest when `depth`
  *   (256 unless said) of its own are not taken; what it missed is counted as on a topic, in `gap` and `gaps`. type, tag, key, status, from
  *   are the message's; `data` the first `max` (4 KiB unless said) of its bytes, or else of its block's, which does not come along; what
- *   they were and who sent them, cue_msg_tapped says. All copies that wait for one tap take at most a sixteenth of the pool, so with a great
- *   `depth`, or in a small pool, `max` is less; CUE_ETOOBIG: less than 64.
+ *   they were and who sent them, cue_msg_tapped says. All copies that wait for one tap take a sixteenth of the pool at most, so with a
+ *   great `depth`, or in a small pool, `max` is less; CUE_ETOOBIG: less than 64.
  *   Shown is only what was sent: not what was refused, or dropped as new; what is dropped as old, or discarded, was sent. A copy is made
  *   just before and shown just after, so a thread's messages come in its order, those of several not always in the lane's, and a sender
  *   that is killed in between has sent one that no tap shows. A question is shown (CUE_TAPPED_ASK), its answer goes to the asker and not
- *   through the lane. What goes back to a queue, or from one to its lane `dead`, is not shown again. A tap stays with the lane that it found:
- *   once an actor has ended nothing more comes. CUE_ENOENT: there is no such pool or
+ *   through the lane. What goes back to a queue, or from one to its lane `dead`, is not shown again. A tap stays with the lane that it
+ *   found: once an actor has ended nothing more comes. CUE_ENOENT: there is no such pool or
  *   lane, a tap makes none. CUE_ENOSYS: of a socket; CUE_EINVAL: of @blocks and the like, which are logs for everybody.
  *
  * WAITING. `wait` <= 0 asks once. A receiver spins for a moment (option `spin`) before it sleeps. A wait ends with what was
