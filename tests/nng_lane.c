@@ -269,6 +269,47 @@ Test(nng_lane, a_sender_may_come_first_and_is_bounded)
     cue_channel_close(r);
 }
 
+static void comes(cue_channel *r, uint64_t number, uint32_t gap)
+{
+    cue_msg m;
+    CUE_MUST(cue_channel_recv(r, &m, CUE_SEC(10)));
+    cr_assert(eq(u64, *(const uint64_t *)m.data, number));
+    cr_assert(eq(u32, m.gap, gap), "before %lu", number);
+    cue_msg_release(&m);
+}
+
+static void send_now(cue_channel *s, uint64_t number)
+{
+    cr_assert(eq(int, cue_channel_send(s, &(cue_msg){ .data = &number, .size = sizeof number }, CUE_NOW), 0), "%s", cue_trail());
+}
+
+Test(nng_lane, a_receiver_sees_what_a_sender_dropped)
+{
+    cue_channel *s = open_with(url, CUE_SEND, (cue_channel_opts){ .depth = 2, .full = CUE_DROP_NEW });
+    for (uint64_t i = 0; i < 5; i++)
+        send_now(s, i);
+    cr_assert(eq(u64, stat_of(s).dropped, 3));
+    cue_channel *r = open_lane(CUE_RECV);
+    comes(r, 0, 0);
+    comes(r, 1, 0);
+    for (int round = 1; round < 20; round++) { /* the window goes round */
+        for (int i = 0; i < 20000 && stat_of(s).queued; i++)
+            poll(NULL, 0, 1);
+        cr_assert(eq(u64, stat_of(s).queued, 0));
+        for (uint64_t i = 0; i < 4; i++)
+            send_now(s, i);
+        comes(r, 0, round == 1 ? 3 : 2);
+        comes(r, 1, 0);
+        cr_assert(eq(u64, stat_of(r).gaps, 3 + 2 * (uint64_t)(round - 1)));
+    }
+    cr_assert(eq(u64, stat_of(s).sent, 2 * 20));
+    cr_assert(eq(u64, stat_of(r).received, 2 * 20));
+    for (int i = 0; i < 20000 && stat_of(s).queued; i++)
+        poll(NULL, 0, 1);
+    cr_assert(eq(int, cue_channel_close(s), 0));
+    cue_channel_close(r);
+}
+
 Test(nng_lane, closing_without_a_receiver_frees_and_says_so)
 {
     cue_channel *s = open_with(url, CUE_SEND, (cue_channel_opts){ .linger = CUE_MS(50) });

@@ -139,6 +139,8 @@ static struct wire_item item_now(struct sender *s, uint64_t number, bool pinned)
     const struct wire_item gone = { .what = WIRE_GONE };
     struct message *m = message_at(s, number);
     struct wire_item item = m->item;
+    if (m->what == WIRE_DROPPED)
+        return item;
     bool again = number <= s->highest, carried = s->far && has_payload(m);
     if (message_too_big(s, m) || ((again || carried || m->block.far) && !block_ready(s, m, pinned)))
         return gone;

@@ -26,7 +26,7 @@
  *   - bytes, of a message or of a block to a far receiver, are kept by the sender until they are acknowledged, and sent again on
  *     the next connection. One receiver hands them out once; a receiver that was killed before it acknowledged may have handed
  *     them out, and then its successor does so again. With a sender that is killed what it had not got acknowledged is gone.
- *   - what is missing in the sequence of a sender is counted as `gaps`.
+ *   - what a sender says it has dropped, and what is missing in its sequence, is counted as `gaps`.
  */
 #ifndef NNG_INTERNAL_H
 #define NNG_INTERNAL_H

@@ -267,7 +267,11 @@ static int take_item(struct receiver *r, const struct wire_item *item, cue_msg *
     memset(out, 0, sizeof *out);
     if (item->what != WIRE_CARRIED)
         transfer_drop(&r->transfers, &r->from->transfer); /* of a message that its sender thought better of */
-    if (item->what == WIRE_GONE)
+    if (item->what == WIRE_DROPPED) {
+        r->from->gap += item->size;
+        count_add(&r->count.gaps, item->size);
+    }
+    if (item->what == WIRE_GONE || item->what == WIRE_DROPPED)
         return 0;
     if ((item->what == WIRE_MOVED || item->what == WIRE_VIEWED) && !r->from->pool)
         return CUE_ECORRUPT; /* a far one has no pool to look into */

@@ -44,6 +44,10 @@ void sender_poke(struct sender *s)
  * its bytes have arrived at a far receiver, or nobody wants it. False: it was taken over. */
 static bool settle_one(struct sender *s, struct message *m, bool pinned, bool acknowledged)
 {
+    if (m->what == WIRE_DROPPED) {
+        s->holes--;
+        return false;
+    }
     bool arrived = acknowledged && s->far && !message_too_big(s, m);
     bool back = m->what == WIRE_MOVED && pinned && ledger_take_back(s->lane.base.pool, &m->block);
     s->count.returned += back && !arrived;
@@ -82,6 +86,12 @@ void tell_of_room(struct sender *s)
     futex_wake(&s->room, INT32_MAX);
 }
 
+/* Messages in the window. */
+static uint64_t held(const struct sender *s)
+{
+    return s->next - s->base - s->holes;
+}
+
 static void acknowledge(struct sender *s, uint64_t upto)
 {
     if (upto >= s->encoded || upto < s->base)
@@ -90,7 +100,7 @@ static void acknowledge(struct sender *s, uint64_t upto)
     /* not for each message that is acknowledged: a quarter of the window makes a batch */
     bool closing = atomic_load_explicit(&s->lane.closing, relaxed);
     if ((!s->sleepers && !s->awaited) ||
-        (!closing && (s->next - s->base > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
+        (!closing && (held(s) > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
         return;
     tell_of_room(s);
 }
@@ -153,7 +163,7 @@ static void take_word(struct sender *s)
 
 static bool has_room(const struct sender *s, size_t bytes)
 {
-    return s->next - s->base < s->depth && (s->waiting_bytes + bytes <= s->bytes_max || s->waiting_bytes == 0);
+    return held(s) < s->depth && s->next - s->base < s->ring && (s->waiting_bytes + bytes <= s->bytes_max || s->waiting_bytes == 0);
 }
 
 /* The block of a message becomes the window's. */
@@ -189,13 +199,26 @@ static int append_block(struct sender *s, const cue_msg *m, struct message *to)
     return 0;
 }
 
+/* What was dropped here gets a place of its own, so that it is told once, in its place, whatever connections do. */
+static void append_missed(struct sender *s)
+{
+    if (!s->missed || s->next - s->base + 1 >= s->ring) /* leave a place for a message */
+        return;
+    *message_at(s, s->next) = (struct message){ .what = WIRE_DROPPED, .item = { .what = WIRE_DROPPED, .size = s->missed } };
+    s->missed = 0;
+    s->holes++;
+    s->all_holes++;
+    s->next++;
+}
+
 /* One message into the window, which has room. */
 static int append(struct sender *s, const cue_msg *m)
 {
     void *bytes = NULL;
-    struct message *to = message_at(s, s->next);
     if (m->size && !(bytes = malloc(m->size)))
         return trail(CUE_ENOMEM, "no memory for a message of %zu bytes", m->size);
+    append_missed(s);
+    struct message *to = message_at(s, s->next);
     *to = (struct message){ .what = WIRE_BYTES,
                             .item = { .type = m->type,
                                       .status = m->status,
@@ -222,8 +245,8 @@ static int append(struct sender *s, const cue_msg *m)
     s->next++; /* sent, as far as the caller is concerned */
     s->unsent_bytes += WIRE_HEAD_MAX / 8 + m->size;
     s->count.bytes += m->size;
-    if (s->next - s->base > s->count.peak)
-        s->count.peak = s->next - s->base;
+    if (held(s) > s->count.peak)
+        s->count.peak = held(s);
     return 0;
 }
 
@@ -299,6 +322,7 @@ static int send_one(struct sender *s, const cue_msg *m, int64_t deadline)
         if (status == CUE_EFULL && s->drop_new && !is_question(m)) {
             s->count.refused--;
             s->count.dropped++;
+            s->missed += s->missed < UINT32_MAX;
             if (m->move)
                 cue_block_release(m->move);
             return 0;
@@ -379,9 +403,9 @@ static int sender_stat(cue_channel *ch, cue_channel_info *out)
     out->depth = s->depth;
     out->users = 1;
     out->receiver = atomic_load_explicit(&s->data.pipe, relaxed) ? atomic_load_explicit(&s->peer_pid, relaxed) : 0; /* for people */
-    out->queued = s->next - s->base;
+    out->queued = held(s);
     out->peak = s->count.peak;
-    out->sent = s->next - 1;
+    out->sent = s->next - 1 - s->all_holes;
     out->bytes = s->count.bytes;
     out->copied = s->count.copied;
     out->dropped = s->count.dropped;
@@ -564,7 +588,8 @@ int sender_open(struct socket_lane *lane, const cue_channel_opts *opts)
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->pipe_lock, NULL);
     lane->halt = sender_halt;
-    s->window = calloc(s->depth, sizeof *s->window);
+    s->ring = s->drop_new ? 2 * s->depth + 2 : s->depth; /* more: what is dropped last */
+    s->window = calloc(s->ring, sizeof *s->window);
     status = s->window ? cell_make(s) : trail(CUE_ENOMEM, "%s: no memory for a depth of %u", lane->url, s->depth);
     if (!status)
         status = sender_prepare(s);
@@ -583,8 +608,10 @@ static void linger(struct sender *s)
 {
     int64_t deadline = deadline_of(CUE_NS(s->linger_ns));
     pthread_mutex_lock(&s->lock);
+    if (s->welcome)
+        append_missed(s);
     sender_flush(s);
-    while (s->base != s->next) {
+    while (held(s)) {
         int64_t nap = deadline_nap(deadline);
         if (nap <= 0)
             break;

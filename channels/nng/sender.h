@@ -30,7 +30,7 @@ struct sender {
     uint64_t channel;
     uint32_t pool_incarnation;
     int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
-    uint32_t depth;
+    uint32_t depth, ring;        /* places for messages; in the window, where each may have one with DROPPED before it */
     bool drop_new;
     struct link data, back;
     nng_aio *back_aio;               /* NULL: nobody listens on a back connection */
@@ -59,6 +59,8 @@ struct sender {
     uint64_t highest;             /* of all that were ever encoded */
     uint64_t waiting_bytes;       /* of the window's own copies */
     uint64_t unsent_bytes;        /* about, of those not encoded */
+    uint64_t missed;              /* dropped since the last message; the receiver is told before the next */
+    uint64_t holes, all_holes;    /* DROPPED in the window, and that ever were */
     uint64_t bytes_max;
     uint32_t sleepers; /* senders that wait for room */
     int room_fd;       /* cue_channel_fd: an eventfd that is readable while there may be room; -1: nobody asked for it */
@@ -84,7 +86,7 @@ struct sender {
 
 static inline struct message *message_at(struct sender *s, uint64_t number)
 {
-    return &s->window[number % s->depth];
+    return &s->window[number % s->ring];
 }
 
 /* ---- send.c ---- */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { FIELDS_HEAD = 5, FIELDS_MOVED = 3, FIELDS_VIEWED = 5, FIELDS_CARRIED = 4, FIELDS_MESSAGE = 5, FIELDS_FROM = 4 };
+enum { FIELDS_HEAD = 5, FIELDS_MOVED = 3, FIELDS_VIEWED = 5, FIELDS_CARRIED = 4, FIELDS_DROPPED = 2, FIELDS_MESSAGE = 5, FIELDS_FROM = 4 };
 
 /* All that a head of this kind has; 0: no such kind. */
 static uint32_t head_fields(uint32_t kind)
@@ -92,7 +92,9 @@ bool wire_read_head(struct cursor *from, struct wire_head *out)
 
 static uint32_t block_fields(enum wire_what what)
 {
-    return what == WIRE_MOVED ? FIELDS_MOVED : what == WIRE_VIEWED ? FIELDS_VIEWED : what == WIRE_CARRIED ? FIELDS_CARRIED : 1;
+    static const uint8_t fields[] = { [WIRE_BYTES] = 1, [WIRE_MOVED] = FIELDS_MOVED,     [WIRE_VIEWED] = FIELDS_VIEWED,
+                                      [WIRE_GONE] = 1,  [WIRE_CARRIED] = FIELDS_CARRIED, [WIRE_DROPPED] = FIELDS_DROPPED };
+    return fields[what];
 }
 
 size_t wire_write_item(const struct wire_item *item, void *buf, size_t room)
@@ -118,6 +120,8 @@ size_t wire_write_item(const struct wire_item *item, void *buf, size_t room)
         else
             pack_nil(&to);
     }
+    if (item->what == WIRE_DROPPED)
+        pack_uint(&to, item->size);
     if (message) {
         pack_uint(&to, item->type);
         pack_uint(&to, (uint32_t)item->status);
@@ -171,7 +175,7 @@ bool wire_read_item(struct cursor *from, struct wire_item *out)
 {
     uint32_t fields, what;
     memset(out, 0, sizeof *out);
-    if (!cursor_array(from, &fields) || !cursor_uint32(from, &what) || what > WIRE_CARRIED)
+    if (!cursor_array(from, &fields) || !cursor_uint32(from, &what) || what > WIRE_DROPPED)
         return false;
     out->what = (enum wire_what)what;
     uint32_t of_block = block_fields(out->what);
@@ -185,6 +189,8 @@ bool wire_read_item(struct cursor *from, struct wire_item *out)
     if (what == WIRE_VIEWED && (!cursor_uint(from, &out->offset) || !cursor_uint(from, &out->size)))
         return false;
     if (what == WIRE_CARRIED && !read_carried(from, out))
+        return false;
+    if (what == WIRE_DROPPED && (fields || !cursor_uint(from, &out->size) || out->size > UINT32_MAX))
         return false;
     if (fields && !read_message(from, out))
         return false;

@@ -25,8 +25,9 @@ enum { WIRE_VERSION = 1 };
 enum wire_kind { WIRE_HELLO = 1, WIRE_BATCH = 2, WIRE_BACK = 3, WIRE_ACK = 4, WIRE_CHUNK = 5, WIRE_ANSWER = 6, WIRE_HEARD = 7 };
 
 /* What an item has of a block: none; one that is SENT and waits to be claimed; one to be looked at. GONE: a message that keeps
- * its number but need not be delivered any more. CARRIED: a block whose bytes travel, in the item or in chunks before it. */
-enum wire_what { WIRE_BYTES = 0, WIRE_MOVED = 1, WIRE_VIEWED = 2, WIRE_GONE = 3, WIRE_CARRIED = 4 };
+ * its number but need not be delivered any more. CARRIED: a block whose bytes travel, in the item or in chunks before it. DROPPED: no
+ * message; its number stands for those that the sender dropped there. */
+enum wire_what { WIRE_BYTES = 0, WIRE_MOVED = 1, WIRE_VIEWED = 2, WIRE_GONE = 3, WIRE_CARRIED = 4, WIRE_DROPPED = 5 };
 
 /* An ACK that says stop. BYE: the receiver is about to close the connection; it wants one hello, at once and as the last packet on it
  * (part.c). RESTART: the sender shall begin again from what was acknowledged, when it would say hello by itself. */
@@ -59,7 +60,7 @@ struct wire_item {
     enum wire_what what;
     uint32_t index; /* MOVED, VIEWED */
     uint64_t generation;
-    uint64_t offset, size; /* VIEWED: the part; CARRIED: size alone */
+    uint64_t offset, size; /* VIEWED: the part; CARRIED: size alone; DROPPED: how many, less than 2^32 */
     uint32_t block_type;   /* CARRIED */
     const void *payload;   /* CARRIED: NULL: it came in chunks */
     uint32_t type;

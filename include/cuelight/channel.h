@@ -48,8 +48,8 @@
  *   is sent by taking the next place in it, and places are taken in order; only what a killed receiver had in hand may lack, and
  *   `redeliver` gives that out again. With drop-old and drop-new a receiver sees what it missed: `gap` of a message says how many were
  *   dropped before it since the last one (with drop-new: as far as noticed when it is handed out), cue_channel_stat's `gaps` how many in
- *   all: of the lane, of a topic for this subscriber, of a socket in the numbers of its senders, who count what they drop themselves in
- *   `dropped`. The receivers of a queue share what is sent, so there only the lane's number makes sense.
+ *   all: of the lane, of a topic for this subscriber, of a socket what its senders have dropped, which goes with their next message, and
+ *   what is missing in their numbers. The receivers of a queue share what is sent, so there only the lane's number makes sense.
  *
  * DEATH. Whoever is killed, at any instruction, blocks nobody. What was reported as sent through shm:// is received, except
  * what a killed receiver had already taken out; what was not sent is freed. The receiver's place is free the moment its
