@@ -16,8 +16,8 @@
  *   back connection, the receiver goes: nothing comes in after the BACK that it has heard.
  *
  * Nobody waits longer than PART_NS for nothing to come, and PART_MAX_NS in all: who is stopped, or behind a broken network, sends
- * nothing either. What remains is a stranger who floods a receiver with packets while it is being closed; where strangers can reach
- * it, use tls. For the same reason who sends nothing but nonsense is not thrown out.
+ * nothing either. What remains is a stranger who floods a receiver with packets while it is being closed: then the fault comes, and is
+ * lived with as closer.c says. For the same reason who sends nothing but nonsense is not thrown out.
  */
 #include "receiver.h"
 
