@@ -321,7 +321,7 @@ int ring_unpack(struct ring_channel *ch, const struct took *took, cue_msg *out)
         stream_unpack(took, out);
         return 0;
     }
-    int status = message_unpack(ch->lane.pool, took->rec, took->index, took->state, out, &about);
+    int status = message_unpack_near(ch->lane.pool, &ch->near_slabs, took->rec, took->index, took->state, out, &about);
     if (__builtin_expect(took->state & REC_LENT && status == 0, 0))
         message_handed_out(took->rec);
     if (__builtin_expect(about.weight != 0, 0))

@@ -72,6 +72,7 @@ struct ring_channel {
     uint64_t emptied, fenced;               /* stream: head, as we have said it; the same when a fence came after it last */
     uint64_t dropped;                       /* stream with gaps: what we have told of, and */
     uint32_t next;                          /* position, low half, of the message that follows if none is dropped */
+    struct near_slabs near_slabs;           /* stream */
 };
 
 static inline struct ring_channel *ring_of(cue_channel *ch)

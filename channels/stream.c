@@ -149,7 +149,8 @@ static int stream_take(struct ring_channel *ch, struct took *out)
     if (place_what(word) == PLACE_SMALL)
         return take_small(ch, place, out);
     out->index = place_what(word) - 1;
-    out->rec = pool_record(pool, out->index);
+    out->rec = record_near(pool, &ch->near_slabs, out->index);
+    fetch_near(&ch->near_slabs, out->index);
     state = out->rec ? ring_message(ch->lane.index, out->rec, ch->recv_at) : 0;
     if (__builtin_expect(state == 0, 0))
         return no_sense(ch, ch->recv_at);

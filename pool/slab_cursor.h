@@ -54,6 +54,13 @@ static inline bool slab_fits(const struct cue_pool *pool, uint64_t room, size_t 
     return room <= pool->slab_most && align <= POOL_LINE;
 }
 
+/* The block that will be taken next. Often another CPU has freed it, and a message's block is written at once. */
+static inline void fetch_next(const struct slab_cursor *cursor, uint32_t ordinal)
+{
+    fetch_to_write(&cursor->records[ordinal]);
+    fetch_to_write(cursor->data + (uint64_t)ordinal * cursor->stride);
+}
+
 /* A block from this thread's open slab; false: it has none, or none with a free block. `room` fits, see slab_fits. */
 static inline bool slab_take_fast(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, struct taken *out)
 {
@@ -74,6 +81,8 @@ static inline bool slab_take_fast(struct cue_pool *pool, uint64_t room, const st
         out->generation = rec_generation(state);
         atomic_store_explicit(&rec->state, rec_word(REC_OWNED, pool->self + 1, out->generation), release); /* !! only we leave FREE */
         out->rec = rec;
+        if (__builtin_expect(cursor->bits[word] != 0, 1))
+            fetch_next(cursor, word * 64 + (uint32_t)__builtin_ctzll(cursor->bits[word]));
         out->index = cursor->first_index + ordinal;
         out->data = cursor->data + (uint64_t)ordinal * cursor->stride;
         return true;
