@@ -3,16 +3,17 @@
  * NNG dials again by itself, every RECONNECT_MAX_MS at most. There are three faults of its in which it does not:
  *
  * Its TLS may miss that a connection was reset in its first moments; what is sent goes nowhere then. So when a receiver does not answer
- * hellos the kernel is asked whether the connection has ended (peer_gone).
+ * hellos the kernel is asked whether the connection has ended (peer_gone), and one that answers none of DEAF_HELLOS is dialled anew, at
+ * growing distances: it may just not receive.
  *
  * Before 1.6 a dialer stops for good once a receiver has gone away while they were shaking hands, the same fault as its listeners'
  * (guard.c). So a dialer that has not connected for REDIAL_NS is made anew, on the same socket.
  *
  * Before 1.7 its reaper may hang (closer.c). Then the ends of connections are not told, dialers do not dial again, and what a dial or a
- * connection had open stays open for good. So, as long as it hangs: whether a connection has ended is asked of the kernel,
- * and of what the receiver said last (BYE); who has lost its connection leaves its socket behind and gets another; and it dials
- * only when somebody listens there, else a receiver that is away for a night would cost some descriptors a second. If somebody
- * listens and no connection comes of it, what is tried anew costs one or two descriptors, so it is tried at growing distances.
+ * connection had open stays open for good. So, as long as it hangs: whether a connection has ended is asked of the kernel, and of what
+ * the receiver said last (BYE); who has lost its connection leaves its socket behind and gets another; and it dials only when somebody listens there, else a receiver that is away for a night would cost some
+ * descriptors a second. If somebody listens and no answer comes of it, what is tried anew costs one or two descriptors, so it is tried
+ * at growing distances.
  */
 #include "sender.h"
 
@@ -24,7 +25,7 @@
 #define PATIENCE_MOST_NS (64 * PATIENCE_NS)
 #define BYE_NS (1000 * INT64_C(1000000))
 
-enum { REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000 };
+enum { REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000, DEAF_HELLOS = 10 };
 
 static void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event)
 {
@@ -186,8 +187,12 @@ static bool ended(struct sender *s, struct link *link, uint32_t pipe, bool hangs
         return true;
     pthread_mutex_lock(&s->lock);
     bool bye = hangs && s->bye_at && clock_ns() - s->bye_at > BYE_NS && (link == &s->back || s->known_pipe == pipe);
+    bool deaf = s->hellos > DEAF_HELLOS && (hangs || s->lane.scheme != SCHEME_INPROC);
     pthread_mutex_unlock(&s->lock);
-    return bye;
+    if (!deaf || clock_ns() - link->opened_at < link->deaf)
+        return bye;
+    link->deaf = link->deaf < PATIENCE_NS ? PATIENCE_NS : link->deaf < PATIENCE_MOST_NS ? 2 * link->deaf : link->deaf;
+    return true;
 }
 
 int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
@@ -196,6 +201,7 @@ int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
     bool hangs = nng_hangs();
     if (pipe && ((!hangs && !unanswered) || !ended(s, link, pipe, hangs))) {
         link->redial_at = link->patience = 0;
+        link->deaf = unanswered ? link->deaf : 0;
         s->suspects = s->suspects && link != &s->data;
         return LOOK_CONNECTED_NS;
     }

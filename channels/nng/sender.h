@@ -8,12 +8,12 @@ enum { SCRATCH = 2 * BATCH_BYTES };
 
 /* A connection that is dialled: the data connection, and the back connection; see link.c. */
 struct link {
-    struct tie *tie;                        /* the thread's, once it runs; NULL: none */
-    nng_socket sock;                        /* its socket, and … */
-    int send_fd;                            /* … the data connection's descriptor to poll, never read, -1: none; written under `lock` */
-    int64_t redial_at, opened_at, patience; /* the thread's: when to look after it; 0: connected */
-    bool hung;                              /* the thread's: made when NNG hung */
-    _Atomic uint32_t pipe;                  /* 0: none; stored by NNG's callbacks */
+    struct tie *tie; /* the thread's, once it runs; NULL: none */
+    nng_socket sock; /* its socket, and … */
+    int send_fd;     /* … the data connection's descriptor to poll, never read, -1: none; written under `lock` */
+    int64_t redial_at, opened_at, patience, deaf; /* the thread's: when to look after it; 0: connected */
+    bool hung;                                    /* the thread's: made when NNG hung */
+    _Atomic uint32_t pipe;                        /* 0: none; stored by NNG's callbacks */
 };
 
 struct message {
