@@ -58,6 +58,11 @@ struct receiver {
     int32_t again_ms;                     /* under `lock`: 0: it does not run */
     uint64_t answer_bytes, answer_number; /* of all answers, of the last one; under `lock` */
     int64_t linger_ns;                    /* what close waits for them */
+    pthread_mutex_t fetching;             /* shut.c: for what comes out of NNG, and … */
+    nng_msg **arrived;                    /* … under it: once shut, all that had come: */
+    uint32_t arrived_at, arrived_end;     /* … those from `at` on are left */
+    _Atomic bool shut, at_hand;           /* changed under it; there is a `packet`. The second goes with the packet */
+    _Atomic uint64_t waiting;             /* messages in `arrived`; changed under it */
 
     /* by the thread that receives */
     struct peer peers[PEERS_MAX];
@@ -70,6 +75,7 @@ struct receiver {
     uint32_t left;   /* messages in it */
     uint32_t unacknowledged;
     struct transfers transfers;
+    bool dropping; /* by receiver_discard */
 
     struct {
         _Atomic uint64_t packets, received, bytes, copied, dropped, gaps, corrupt, left; /* written by that thread, read by stat */
@@ -116,6 +122,25 @@ void peers_again(struct receiver *r);
 void peers_forget(struct receiver *r);
 /* Tells BYE to all that have not parted. Also by the guard's thread. */
 void peers_bye(struct receiver *r);
+
+/* ---- recv.c; by the thread that receives ---- */
+/* Frees the next message that is here, which is 1; or CUE_ECLOSED, or another error. */
+int receiver_drop(struct receiver *r);
+
+/* ---- shut.c ---- */
+/* The next packet, not yet looked at: from NNG, or, once shut, of what had arrived. An error of NNG's: NNG_EAGAIN; NNG_ECLOSED: no more
+ * comes. By the thread that receives. */
+int shut_fetch(struct receiver *r, nng_msg **out);
+/* Is there something left that had arrived? By the thread that receives. */
+bool shut_left(struct receiver *r);
+/* Takes what a wake or a shut rang. Which it was: CUE_EINTR, or 0. */
+int shut_woken(struct receiver *r);
+/* What is left goes, with the mutex. */
+void shut_forget(struct receiver *r);
+/* Of ops. */
+int receiver_shut(cue_channel *ch);
+int receiver_drain(cue_channel *ch, int64_t deadline);
+int receiver_discard(cue_channel *ch);
 
 /* ---- part.c ---- */
 /* Connection `pipe` has ended: so does the back connection that belongs to it. By NNG's callback. */

@@ -8,6 +8,7 @@
  * What comes through a socket is checked: form (wire.c), pool and cell (peers.c), record, generation, owner (ledger.c), sizes and
  * offsets (transfer.c). What makes no sense is counted and forgotten.
  */
+#include "channels/ask.h"
 #include "receiver.h"
 
 #include "base/process.h"
@@ -65,6 +66,7 @@ static void packet_done(struct receiver *r)
     r->packet = NULL;
     r->left = 0;
     atomic_store_explicit(&r->count.left, 0, relaxed);
+    atomic_store_explicit(&r->at_hand, false, release); /* pairs with: receiver_drain */
 }
 
 /* What came makes no sense. */
@@ -113,7 +115,7 @@ static int take_chunk(struct receiver *r, const struct wire_head *head)
 {
     struct peer *peer;
     int status = packet_from(r, head, &peer);
-    if (!peer || head->number < peer->expected)
+    if (!peer || head->number < peer->expected || r->dropping)
         return status;
     status =
         peer->pool || head->total > r->lane.max ? CUE_ECORRUPT : transfer_chunk(&r->transfers, r->lane.base.pool, head, &peer->transfer);
@@ -124,7 +126,7 @@ static int take_chunk(struct receiver *r, const struct wire_head *head)
 
 static int fetch_packet(struct receiver *r)
 {
-    int failed = nng_recvmsg(r->sock, &r->packet, NNG_FLAG_NONBLOCK);
+    int failed = shut_fetch(r, &r->packet);
     r->left = 0;
     if (!failed) {
         r->pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(r->packet));
@@ -307,6 +309,30 @@ static int take_item(struct receiver *r, const struct wire_item *item, cue_msg *
     return 1;
 }
 
+/* One message that nobody wants any more, without room for its copy. As take_item. */
+static int drop_item(struct receiver *r, const struct wire_item *item)
+{
+    struct peer *from = r->from;
+    cue_block block = { 0 };
+    transfer_drop(&r->transfers, &from->transfer);
+    if (item->what == WIRE_DROPPED)
+        count_add(&r->count.gaps, item->size);
+    if (item->what == WIRE_GONE || item->what == WIRE_DROPPED)
+        return 0;
+    if ((item->what == WIRE_MOVED || item->what == WIRE_VIEWED) && !from->pool)
+        return CUE_ECORRUPT;
+    count_add(&r->count.dropped, 1);
+    if (item->what == WIRE_MOVED && !ledger_claim(from->pool, item->index, item->generation, from->channel, r->number, &block))
+        return 0;
+    cue_block_release(&block);
+    cue_msg m = { .from = item->from, .tag = item->tag, .priv[3] = from->who };
+    if (from->pool)
+        ask_refuse(from->pool, &m, CUE_ECLOSED);
+    else if (is_question(&m))
+        nng_reply(&m, &(cue_msg){ .status = CUE_ECLOSED }); /* fails: the asker finds out by itself */
+    return 1;
+}
+
 /* The next message of the packet at hand: 1, or 0 if it has no more, or an error. */
 static int take_message(struct receiver *r, cue_msg *out)
 {
@@ -320,7 +346,7 @@ static int take_message(struct receiver *r, cue_msg *out)
             return 0;
         }
         if (r->number >= r->from->expected) { /* else: handed out before the connection broke */
-            taken = take_item(r, &item, out);
+            taken = r->dropping ? drop_item(r, &item) : take_item(r, &item, out);
             if (taken == CUE_ECORRUPT) {
                 peer_restart(r, r->from);
                 packet_refuse(r);
@@ -345,6 +371,15 @@ static int take_message(struct receiver *r, cue_msg *out)
     return taken;
 }
 
+int receiver_drop(struct receiver *r)
+{
+    int status;
+    while ((status = take_message(r, NULL)) == 0)
+        if ((status = take_packet(r)))
+            break;
+    return status;
+}
+
 /* Sleeps until there may be a packet. */
 static int wait_for_packet(struct receiver *r, int64_t deadline)
 {
@@ -352,7 +387,7 @@ static int wait_for_packet(struct receiver *r, int64_t deadline)
     if (nap <= 0 && deadline && atomic_load_explicit(&r->lane.closing, acquire)) /* as below, for a wait that is over at once */
         return CUE_ECLOSED;
     if (nap <= 0)
-        return deadline && event_take(r->wake_fd) ? CUE_EINTR : CUE_EEMPTY;
+        return deadline && shut_woken(r) ? CUE_EINTR : CUE_EEMPTY;
     if (r->transfers.open && nap > IDLE_LOOK_NS)
         nap = IDLE_LOOK_NS;
     struct pollfd fds[] = { { .fd = r->recv_fd, .events = POLLIN },
@@ -363,8 +398,9 @@ static int wait_for_packet(struct receiver *r, int64_t deadline)
         return errno == EINTR ? CUE_EINTR : trail_errno("%s: poll", r->lane.url);
     if (atomic_load_explicit(&r->lane.closing, acquire)) /* pairs with: socket_shut */
         return CUE_ECLOSED;
-    if (fds[1].revents && event_take(r->wake_fd))
-        return CUE_EINTR;
+    int status = fds[1].revents ? shut_woken(r) : 0;
+    if (status)
+        return status;
     return pool_enter(r->lane.base.pool);
 }
 
@@ -410,7 +446,8 @@ static int receiver_stat(cue_channel *ch, cue_channel_info *out)
     out->kind = CUE_STREAM;
     out->users = (uint32_t)atomic_load_explicit(&r->pipes, relaxed) + 1; /* all for people */
     out->receiver = (int32_t)getpid();
-    out->queued = atomic_load_explicit(&r->count.left, relaxed);
+    out->shut = atomic_load_explicit(&r->shut, relaxed);
+    out->queued = atomic_load_explicit(&r->count.left, relaxed) + atomic_load_explicit(&r->waiting, relaxed);
     out->received = atomic_load_explicit(&r->count.received, relaxed);
     out->bytes = atomic_load_explicit(&r->count.bytes, relaxed);
     out->copied = atomic_load_explicit(&r->count.copied, relaxed);
@@ -435,7 +472,7 @@ static void *guard_thread(void *arg)
     struct receiver *r = arg;
     struct pollfd stop = { .fd = r->stop_fd, .events = POLLIN };
     while (poll(&stop, 1, GUARD_LOOK_MS) <= 0)
-        if (guard_stuck(r->guard)) {
+        if (!atomic_load_explicit(&r->shut, relaxed) && guard_stuck(r->guard)) { /* shut: nobody need come in any more */
             part(r, wait_a_moment);
             atomic_store_explicit(&r->admits, false, relaxed); /* nobody to the new listener before `parting` ends */
             guard_heal(r->guard);
@@ -472,6 +509,7 @@ static void receiver_halt(struct socket_lane *lane)
 static void receiver_end(struct receiver *r)
 {
     pthread_mutex_destroy(&r->lock);
+    shut_forget(r);
     if (r->wake_fd >= 0)
         close(r->wake_fd);
     if (r->gone_fd >= 0)
@@ -510,6 +548,7 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->fetching, NULL);
     lane->halt = receiver_halt;
     int status = r->wake_fd < 0 || r->gone_fd < 0 ? trail_errno("eventfd") : receiver_prepare(r, largest);
     if (status) {
@@ -525,7 +564,7 @@ int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)
 static bool take_in(struct receiver *r)
 {
     struct pollfd readable = { .fd = r->recv_fd, .events = POLLIN };
-    if (poll(&readable, 1, 1) <= 0 || fetch_packet(r))
+    if ((!shut_left(r) && poll(&readable, 1, 1) <= 0) || fetch_packet(r))
         return false;
     r->at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
     if (wire_read_head(&r->at, &r->head) && (r->head.kind == WIRE_HELLO || r->head.kind == WIRE_BACK))
@@ -540,7 +579,7 @@ static void linger(struct receiver *r)
     struct pollfd readable = { .fd = r->recv_fd, .events = POLLIN };
     int64_t deadline = deadline_of(CUE_NS(r->linger_ns));
     while (answers_left(r) && deadline_nap(deadline) > 0) {
-        if (poll(&readable, 1, 5) <= 0 || fetch_packet(r))
+        if ((!shut_left(r) && poll(&readable, 1, 5) <= 0) || fetch_packet(r))
             continue;
         struct cursor at = cursor_over(nng_msg_body(r->packet), nng_msg_len(r->packet));
         if (wire_read_head(&at, &r->head) && (r->head.kind == WIRE_HEARD || r->head.kind == WIRE_BACK))
@@ -600,6 +639,11 @@ static int receiver_poll_fd(cue_channel *ch, unsigned how)
     return status;
 }
 
-const struct channel_ops receiver_ops = {
-    .recv_many = receiver_recv_many, .wake = receiver_wake, .stat = receiver_stat, .poll_fd = receiver_poll_fd, .close = receiver_close
-};
+const struct channel_ops receiver_ops = { .recv_many = receiver_recv_many,
+                                          .wake = receiver_wake,
+                                          .stat = receiver_stat,
+                                          .poll_fd = receiver_poll_fd,
+                                          .shut = receiver_shut,
+                                          .drain = receiver_drain,
+                                          .discard = receiver_discard,
+                                          .close = receiver_close };

@@ -234,7 +234,11 @@ CUE_API int cue_channel_close(cue_channel *ch);
  *   that is there gets CUE_ECLOSED. Returns how many. Another thread that waits in a receive comes out with CUE_ECLOSED first. A send under
  *   way meanwhile ends with CUE_ECLOSED or its message is among what is there; only a stream's sender may be a moment late: what it put in
  *   after the last look waits for who receives next, as all that is left when a receiver dies in here.
- *   Sockets: CUE_ENOSYS. What was not handed out is sent to the next receiver; close sees to that.
+ *   Sockets: the lane ends here, at what has arrived in this process when the first shut is called. That alone is handed out, or
+ *   discarded, and each message of it is acknowledged as ever: when it was, not before. All else stays its sender's, who is told by
+ *   close and may go on sending until its `depth` is reached: it is sent to the next receiver, and so is what was handed out
+ *   neither here nor discarded when this channel is closed. A moved block arrives here or there, once; bytes, also those of a copied
+ *   block, too, unless this process is killed before their sender has heard that they were taken. Who asks a question that has not arrived waits on for the next receiver.
  * A SENDER
  *   CUE_DRAIN: waits until what was sent before, through this channel or another one of the lane, has been taken by receivers (all
  *   subscribers of a topic; sockets: acknowledged). It ends nothing: one may go on sending. CUE_ETIMEDOUT: not yet, and nothing has
