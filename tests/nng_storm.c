@@ -21,7 +21,8 @@ enum {
 
 static char url[4 * TEST_PATH + 60], sender_url[4 * TEST_PATH + 80], folder[TEST_PATH], name[64];
 static int kills, stops;
-static bool hung; /* NNG's reaper hangs in the process that is not killed */
+static bool shuts; /* receivers do now and then */
+static bool hung;  /* NNG's reaper hangs in the process that is not killed */
 static cue_pool *pool;
 static cue_block table;
 static uint64_t seed;
@@ -143,9 +144,14 @@ static void nothing_is_left(void)
     cr_assert(eq(u64, info.in_flight, 0));
 }
 
+static struct cast start_receiver(void)
+{
+    return shuts ? cast_start("nng_recv", url, name, "300") : cast_start("nng_recv", url, name);
+}
+
 static void kill_receivers(void)
 {
-    struct cast sender = start_sender(1, 1, NUMBERS - 1), receiver = cast_start("nng_recv", url, name);
+    struct cast sender = start_sender(1, 1, NUMBERS - 1), receiver = start_receiver();
     cr_assert(eq(int, cast_hear(&sender, 20000), 'r'));
     for (int kill = 0; kill < kills; kill++) {
         cr_assert(eq(int, cast_hear(&receiver, 20000), 'r'));
@@ -153,7 +159,7 @@ static void kill_receivers(void)
         if (draw(2))
             hold(draw(2) ? &receiver : &sender);
         cr_assert(eq(int, cast_kill(&receiver), CAST_SIGNALLED + SIGKILL));
-        receiver = cast_start("nng_recv", url, name);
+        receiver = start_receiver();
     }
     until_came(1, NUMBERS, 1000);
     cast_say(&sender, 'q');
@@ -194,6 +200,21 @@ Test(nng_storm, killed_receivers_over_ws)
 {
     seed = 1004;
     over_ws();
+    kill_receivers();
+}
+
+Test(nng_storm, killed_receivers_that_shut_and_drain)
+{
+    seed = 1006;
+    shuts = true;
+    kill_receivers();
+}
+
+Test(nng_storm, killed_receivers_that_shut_and_drain_over_tcp)
+{
+    seed = 1007;
+    shuts = true;
+    over_tcp();
     kill_receivers();
 }
 

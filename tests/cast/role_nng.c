@@ -42,14 +42,15 @@ static int open_lane(char **argv, unsigned how, const char *depth, cue_pool **po
     return status || !*ch;
 }
 
-/* URL POOL: receives blocks of struct numbered until told and nothing more comes. */
+/* URL POOL [EVERY]: receives blocks of struct numbered until told and nothing more comes; after EVERY so many it shuts its lane, drains
+ * it, closes and opens it again. */
 int role_nng_recv(int argc, char **argv)
 {
     cue_pool *pool = NULL;
     cue_channel *ch = NULL;
     cue_block table;
     cue_msg m;
-    uint64_t last[256] = { 0 };
+    uint64_t last[256] = { 0 }, taken = 0, every = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
     if (argc < 3 || open_lane(argv, CUE_RECV, NULL, &pool, &ch))
         return 1;
     if (cue_block_find(pool, (cue_key){ .type = 900, .id = 1 }, CUE_SEC(30), &table))
@@ -61,6 +62,14 @@ int role_nng_recv(int argc, char **argv)
             break;
         if (status == CUE_EEMPTY)
             continue;
+        if (status == CUE_ECLOSED && every) {
+            if (cue_channel_shut(ch, CUE_DRAIN, CUE_NOW) || cue_channel_close(ch))
+                return 8;
+            cue_pool_close(pool);
+            if (open_lane(argv, CUE_RECV, NULL, &pool, &ch))
+                return 9;
+            continue;
+        }
         if (status) {
             fprintf(stderr, "nng_recv: %s\n", cue_trail());
             return 3;
@@ -76,6 +85,8 @@ int role_nng_recv(int argc, char **argv)
         last[m.tag] = n.number;
         atomic_fetch_add_explicit((_Atomic unsigned char *)table.data + n.number, 1, memory_order_relaxed);
         cue_msg_release(&m);
+        if (every && ++taken % every == 0 && (status = cue_channel_shut(ch, CUE_DRAIN, CUE_NOW)) && status != CUE_ETIMEDOUT)
+            return 10;
     }
     cue_block_release(&table);
     if (cue_channel_close(ch))
