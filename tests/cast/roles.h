@@ -31,12 +31,12 @@
       "POOL UID GID MODE: adds 1 to the block \"shared\" as that user, says r; told, cleans up after the dead, says k; waits")             \
     X(own_published, "POOL TYPE ID: publishes a block that stays its own, says r, waits")                                                  \
     X(attach_desc, "HEX TEXT: attaches the block of a descriptor, says v; told, compares its text, releases")                              \
-    X(nng_recv, "URL POOL [EVERY]: receives numbered blocks, marks them in the table, until told; shuts after EVERY")                     \
+    X(nng_recv, "URL POOL [EVERY]: receives numbered blocks, marks them in the table, until told; shuts after EVERY")                      \
     X(nng_send, "URL POOL SENDER FIRST COUNT [DEPTH]: sends numbered blocks, COUNT or until told")                                         \
     X(nng_far, "URL POOL COUNT SIZE: plays another host, sends COUNT blocks of SIZE bytes from a pool of its own")                         \
     X(nng_quit, "URL POOL: sends 300 blocks and ends without closing anything")                                                            \
     X(nng_user, "URL POOL USERS COUNT: as another user: receives COUNT blocks, says r; 0: waits until somebody was refused")               \
-    X(nng_hung, "ROLE ARG...: stops NNG's reaper for good and plays one of the roles above")                                              \
+    X(nng_hung, "ROLE ARG...: stops NNG's reaper for good and plays one of the roles above")                                               \
     X(nng_closes, "POOL URL SENDER_URL...: closes lanes while NNG hangs")                                                                  \
     X(nng_away, "POOL URL SENDER_URL: loses its receiver while NNG hangs")                                                                 \
     X(nng_listen, "URL POOL: listens, says r, waits to be killed")                                                                         \
