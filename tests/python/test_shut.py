@@ -98,6 +98,23 @@ def test_close_drains_or_discards(pool):
     assert pool.stats()["blocks"] == 0
 
 
+def test_a_sockets_receiver_leaves_to_the_next_what_had_not_arrived(pool, tmp_path):
+    url = f"ipc://{tmp_path}/lane"
+    with cue.open(url, "w", pool=pool, linger=20) as w:
+        with cue.open(url, "r", pool=pool) as r:
+            w.send_many([b"a", b"b", b"c"])
+            assert bytes(r.recv(30)) == b"a"
+            assert r.drain() is False
+            w.send(b"d")
+            assert [bytes(m) for m in r] == [b"b", b"c"]
+            assert r.drain() is True
+        with cue.open(url, "r", pool=pool) as r:
+            assert bytes(r.recv(30)) == b"d"
+            w.send_many([b"e", b"f"])
+            assert bytes(r.recv(30)) == b"e"
+            assert r.discard() == 1
+
+
 def test_gaps(pool):
     url = f"shm://{pool.name}/lane?depth=2&full=drop-old"
     with cue.open(url, "r") as r, cue.open(url, "w") as w:
