@@ -133,25 +133,34 @@ static bool thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
     return started;
 }
 
-static bool running;
-
-static void closer_begin(void)
+static void conditions_make(void)
 {
-    pthread_t thread;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&work_came, &monotonic);
     pthread_cond_init(&work_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    running = thread_start(&thread, closer, NULL);
+}
+
+/* Where no thread can be made now, the next one who opens tries again. */
+static bool closer_runs(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static bool running;
+    pthread_t thread;
+    pthread_once(&once, conditions_make);
+    pthread_mutex_lock(&closer_lock);
+    if (!running)
+        running = thread_start(&thread, closer, NULL);
+    bool runs = running;
+    pthread_mutex_unlock(&closer_lock);
+    return runs;
 }
 
 struct tie *tie_make(nng_socket sock, void *owner)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, closer_begin);
-    struct tie *tie = running ? calloc(1, sizeof *tie) : NULL;
+    struct tie *tie = closer_runs() ? calloc(1, sizeof *tie) : NULL;
     if (!tie)
         return NULL;
     pthread_rwlock_init(&tie->lock, NULL);
@@ -241,9 +250,40 @@ static void cut(const struct tie *tie)
 /* The lock is held. */
 static void enqueue(struct tie *tie)
 {
+    tie->next = NULL;
     *to_close_end = tie;
     to_close_end = &tie->next;
     pthread_cond_signal(&work_came);
+}
+
+/* The lock is held. false: the closer is at it, or was. */
+static bool take_back(struct tie *tie)
+{
+    struct tie **at = &to_close;
+    while (*at && *at != tie)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = tie->next;
+    if (to_close_end == &tie->next)
+        to_close_end = at;
+    return true;
+}
+
+/* The lock is held. One whose listener was cut is not closed any more: NNG may not be done with the cutting, and would free it twice. */
+static void leave_behind(struct tie *tie, bool cut)
+{
+    static struct tie *for_good;
+    tie->left = true;
+    atomic_fetch_add_explicit(&left, 1, relaxed); /* for people */
+    if (!cut)
+        return; /* the closer is at it */
+    if (!tie->listener.id) {
+        enqueue(tie);
+        return;
+    }
+    tie->next = for_good;
+    for_good = tie;
 }
 
 void tie_close(struct tie *tie)
@@ -252,18 +292,16 @@ void tie_close(struct tie *tie)
     enqueue(tie);
     while (!tie->closed && busy_for() < LEAVE_NS)
         doze(clock_ns() + LEAVE_NS / 4);
-    bool closed = tie->closed;
+    bool ours = !tie->closed && take_back(tie); /* else nng_close cuts it first of all */
     pthread_mutex_unlock(&closer_lock);
-    if (!closed)
+    if (ours)
         cut(tie);
     disown(tie);
     pthread_mutex_lock(&closer_lock);
-    if (tie->closed) {
+    if (tie->closed)
         tie_free(tie);
-    } else {
-        tie->left = true;
-        atomic_fetch_add_explicit(&left, 1, relaxed); /* for people */
-    }
+    else
+        leave_behind(tie, ours);
     pthread_mutex_unlock(&closer_lock);
 }
 
@@ -272,9 +310,7 @@ void tie_leave(struct tie *tie)
     cut(tie);
     disown(tie);
     pthread_mutex_lock(&closer_lock);
-    tie->left = true;
-    atomic_fetch_add_explicit(&left, 1, relaxed); /* for people */
-    enqueue(tie);
+    leave_behind(tie, true);
     pthread_mutex_unlock(&closer_lock);
 }
 

@@ -187,12 +187,20 @@ static bool ended(struct sender *s, struct link *link, uint32_t pipe, bool hangs
         return true;
     pthread_mutex_lock(&s->lock);
     bool bye = hangs && s->bye_at && clock_ns() - s->bye_at > BYE_NS && (link == &s->back || s->known_pipe == pipe);
-    bool deaf = s->hellos > DEAF_HELLOS && (hangs || s->lane.scheme != SCHEME_INPROC);
+    bool deaf = s->hellos > DEAF_HELLOS && !s->welcome && (hangs || s->lane.tls); /* one that was welcome was heard: it may be slow */
     pthread_mutex_unlock(&s->lock);
     if (!deaf || clock_ns() - link->opened_at < link->deaf)
         return bye;
     link->deaf = link->deaf < PATIENCE_NS ? PATIENCE_NS : link->deaf < PATIENCE_MOST_NS ? 2 * link->deaf : link->deaf;
     return true;
+}
+
+static bool is_welcome(struct sender *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool welcome = s->welcome;
+    pthread_mutex_unlock(&s->lock);
+    return welcome;
 }
 
 int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
@@ -201,7 +209,7 @@ int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
     bool hangs = nng_hangs();
     if (pipe && ((!hangs && !unanswered) || !ended(s, link, pipe, hangs))) {
         link->redial_at = link->patience = 0;
-        link->deaf = unanswered ? link->deaf : 0;
+        link->deaf = is_welcome(s) ? 0 : link->deaf;
         s->suspects = s->suspects && link != &s->data;
         return LOOK_CONNECTED_NS;
     }

@@ -262,6 +262,12 @@ static bool parts(struct receiver *r, struct peer *known, const struct wire_head
     return last;
 }
 
+static bool incarnation_before(uint32_t a, uint32_t b)
+{
+    uint32_t back = (b - a) & ((1u << CELL_INCARNATION_BITS) - 1);
+    return back && back < 1u << (CELL_INCARNATION_BITS - 1);
+}
+
 int peer_hello(struct receiver *r, const struct wire_head *head)
 {
     if (!number_possible(head))
@@ -271,6 +277,8 @@ int peer_hello(struct receiver *r, const struct wire_head *head)
         return 0;
     struct peer fresh = peer_copy(r, known, head->channel);
     bool first = !fresh.incarnation;
+    if (!first && incarnation_before(head->incarnation, fresh.incarnation))
+        return 0; /* from a connection that it has given up since */
     if (first) {
         uint64_t host;
         if (peer_pool(r, head, &host, &fresh.pool))

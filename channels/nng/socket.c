@@ -195,8 +195,11 @@ int socket_make(void *owner, bool receiver, size_t largest, nng_pipe_cb on_pipe,
     return failed;
 }
 
+static pid_t begun_in;
+
 static void nng_begin(void)
 {
+    begun_in = getpid();
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -212,6 +215,9 @@ int nng_channel_open(const struct channel_url *url, unsigned how, const cue_chan
     if (status)
         return status;
     pthread_once(&begun, nng_begin);
+    if (begun_in != getpid())
+        return trail(CUE_EFORK, "%s: the process was forked when NNG had begun to work in it: exec, or open sockets after fork only",
+                     url->plain);
     bool receiver = how == CUE_RECV;
     struct socket_lane *lane = calloc(1, receiver ? receiver_bytes : sender_bytes);
     if (!lane)
