@@ -124,9 +124,11 @@ static void drain(const struct lane *lane)
 {
     struct mailbox_channel ch;
     struct link links[256];
+    struct near_slabs near_slabs = { 0 };
     cue_msg m;
     end_init(&ch, lane);
     ch.links = links;
+    ch.near_slabs = &near_slabs;
     ch.mask = 255;
     ch.fresh = true;
     ch.at = position(atomic_load_explicit(&ch.box->consumed, acquire));

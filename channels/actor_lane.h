@@ -29,11 +29,12 @@ struct lane_end {
 int lane_end_make(cue_pool *pool, const char *name, uint32_t depth, const cue_block *bell, uint32_t bell_bit, struct lane_end *end);
 int lane_end_publish(struct lane_end *end);
 
-/* Room to note what waits, which all ends of a thread may share: to be given before taking, and again after another end has
- * used it. `count`: a power of two. */
-static inline void lane_end_use(struct lane_end *end, struct link *links, uint32_t count)
+/* Room to note what waits, and zeroed room for where it lies, which all ends of a thread in a pool may share: to be given before taking,
+ * and again after another end has used it. `count`: a power of two. */
+static inline void lane_end_use(struct lane_end *end, struct link *links, uint32_t count, struct near_slabs *near_slabs)
 {
     end->ch.links = links;
+    end->ch.near_slabs = near_slabs;
     end->ch.mask = count - 1;
     end->ch.count = end->ch.top = 0;
 }

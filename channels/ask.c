@@ -45,6 +45,7 @@ struct ask_box {
     _Atomic(struct ask_far *) far; /* the answer that came through the socket; written under far_lock */
     struct lane_end end;
     struct link links[BOX_LINKS];
+    struct near_slabs near_slabs;
 };
 
 /* One question under way. */
@@ -79,7 +80,7 @@ static int box_make(cue_pool *pool, struct ask_box *box)
         cue_block_release(&box->end.block);
         return status;
     }
-    lane_end_use(&box->end, box->links, BOX_LINKS);
+    lane_end_use(&box->end, box->links, BOX_LINKS, &box->near_slabs);
     box->made = true;
     atomic_store_explicit(&box->word, futex_low_half(&box->end.ch.box->head), release); /* pairs with: box_nudge */
     return 0;

@@ -241,13 +241,13 @@ static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool sys
         status = wait_and_pack(ch, m, system, &deadline, opened, &parcel);
     if (status)
         return status;
-    if (tapped)
-        tap_copy(&ch->lane, m, system, opened, &copy);
-    do
+    do {
+        if (tapped)
+            tap_copy(&ch->lane, m, system, opened, &copy);
         pushed = push(ch, &parcel, 1, system);
-    while (pushed == 0 && (status = wait_for_room(ch, weight, &deadline)) == 0);
-    if (tapped)
-        (pushed > 0 ? tap_show : tap_drop)(&copy);
+        if (tapped)
+            tap_end(&copy, pushed > 0);
+    } while (pushed == 0 && (status = wait_for_room(ch, weight, &deadline)) == 0);
     if (pushed > 0) {
         went(ch, m, &parcel, opened);
         return 1;
@@ -328,6 +328,8 @@ static __attribute__((noinline)) int send_several(struct mailbox_channel *ch, co
     size_t sent = 0;
     while (sent < n && sent < INT32_MAX) {
         if (lane_is_tapped(&ch->box->lane)) { /* each is shown as it goes */
+            if (sent && !has_room(ch, weight_of(m + sent)))
+                break;
             int one = mailbox_send_one(ch, m + sent, false, sent ? 0 : deadline);
             if (one < 0)
                 return sent ? (int)sent : one;
@@ -396,8 +398,8 @@ static inline int walk(struct mailbox_channel *ch, uint64_t head)
     struct mailbox *box = ch->box;
     uint32_t at = position(head), index = head_index(head), n = 0;
     while (at != ch->at) {
-        struct record *rec = record_near(ch->lane.pool, &ch->near_slabs, index);
-        fetch_near(&ch->near_slabs, index);
+        struct record *rec = record_near(ch->lane.pool, ch->near_slabs, index);
+        fetch_near(ch->near_slabs, index);
         if (!rec || rec_state(atomic_load_explicit(&rec->state, acquire)) != REC_SENT || /* pairs with: post */
             atomic_load_explicit(&rec->lane, relaxed) != ch->lane.index || atomic_load_explicit(&rec->seq, relaxed) != at)
             break;
@@ -439,7 +441,7 @@ static inline __attribute__((always_inline)) int take(struct mailbox_channel *ch
         }
         taken = rec_word(REC_OWNED, pool->self + 1, rec_generation(state));
     } while (!cas(&link.rec->state, &state, taken | (state & REC_SHARED))); /* !! */
-    int status = message_unpack_near(pool, &ch->near_slabs, link.rec, link.index, taken, out, &about);
+    int status = message_unpack_near(pool, ch->near_slabs, link.rec, link.index, taken, out, &about);
     ch->bytes += about.payload;
     ch->copied += about.copied;
     if (__builtin_expect(about.weight != 0, 0)) { /* only we write it */
@@ -754,6 +756,7 @@ static int mailbox_close(cue_channel *base)
         lane_close(&ch->lane);
     }
     free(ch->links);
+    free(ch->near_slabs);
     return 0;
 }
 
@@ -761,7 +764,12 @@ static int mailbox_forked(cue_channel *base)
 {
     if (base->how & CUE_RECV)
         return trail(CUE_EFORK, "this channel receives for the parent process");
-    return lane_renew(&mailbox_of(base)->lane);
+    struct mailbox_channel *ch = mailbox_of(base);
+    /* private; of the parent's threads, which are not here */
+    atomic_store_explicit(&ch->waiting, 0, relaxed);
+    atomic_store_explicit(&ch->woken, 0, relaxed);
+    atomic_store_explicit(&ch->closing, 0, relaxed);
+    return lane_renew(&ch->lane);
 }
 
 /* ---- counts ---- */
@@ -826,7 +834,8 @@ static int receiver_prepare(struct mailbox_channel *ch, cue_time spin)
         links *= 2;
     ch->mask = links - 1;
     ch->links = calloc(links, sizeof *ch->links);
-    if (!ch->links)
+    ch->near_slabs = calloc(1, sizeof *ch->near_slabs);
+    if (!ch->links || !ch->near_slabs)
         return trail(CUE_ENOMEM, "no process memory for a receiver");
     spin_init(&ch->spin, spin);
     return receiver_claim(ch);
@@ -850,6 +859,7 @@ static int mailbox_open(const struct lane *lane, unsigned how, const cue_channel
     int status = how & CUE_RECV ? receiver_prepare(ch, with->spin) : 0;
     if (status) {
         free(ch->links);
+        free(ch->near_slabs);
         free(ch);
         return status;
     }

@@ -44,10 +44,10 @@ struct mailbox_channel {
     bool near, roused; /* an actor's mailbox, see actor_lane.c: who sends through this is the receiver's thread; a push found SLEEP
                                  and cleared it */
     struct link *links;
+    struct near_slabs *near_slabs;  /* as `links`: who only sends has none */
     uint64_t mine;                  /* our word in box->lane.receiver */
     uint64_t passed, bytes, copied; /* as in box */
     uint64_t dropped;               /* what we have told of in gaps */
-    struct near_slabs near_slabs;
     struct spin spin;
 };
 

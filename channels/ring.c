@@ -113,10 +113,10 @@ static int refuse(struct ring_channel *ch, const cue_msg *m, struct parcel *pack
     struct ring *ring = ch->ring;
     if (status != CUE_EFULL)
         return status;
-    if (ring->lane.full == CUE_DROP_OLD)
+    if (ch->full == CUE_DROP_OLD)
         return drop_oldest(ch, in_vain);
-    atomic_fetch_add_explicit(ring->lane.full == CUE_FAIL ? &ring->refused : &ring->dropped_new, 1, relaxed); /* a count for people */
-    if (ring->lane.full == CUE_FAIL || is_question(m))
+    atomic_fetch_add_explicit(ch->full == CUE_FAIL ? &ring->refused : &ring->dropped_new, 1, relaxed); /* a count for people */
+    if (ch->full == CUE_FAIL || is_question(m))
         return status;
     if (packed)
         message_undo(ch->lane.pool, packed); /* first: the block is the envelope's */
@@ -191,20 +191,20 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
         status = wait_and_pack(ch, m, &deadline, opened, &parcel);
     if (status)
         return status;
-    if (tapped)
-        tap_copy(&ch->lane, m, false, opened, &copy);
-    while ((pushed = ch->way->push(ch, &parcel, false)) == 0)
-        if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, &parcel, status, &in_vain)))
-            break;
-    if (pushed > 0) {
-        went(ch, m, &parcel, opened);
-        announce(ch, 1);
+    do {
         if (tapped)
-            tap_show(&copy);
+            tap_copy(&ch->lane, m, false, opened, &copy);
+        pushed = ch->way->push(ch, &parcel, false);
+        if (pushed > 0) {
+            went(ch, m, &parcel, opened);
+            announce(ch, 1);
+        }
+        if (tapped)
+            tap_end(&copy, pushed > 0);
+    } while (pushed == 0 &&
+             ((status = wait_for_room(ch, weight, &deadline)) == 0 || (status = refuse(ch, m, &parcel, status, &in_vain)) == 0));
+    if (pushed > 0)
         return 1;
-    }
-    if (tapped)
-        tap_drop(&copy);
     message_undo(ch->lane.pool, &parcel);
     return pushed < 0 ? pushed : status;
 }
@@ -273,6 +273,8 @@ int ring_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadli
         return send_one(ch, m, deadline);
     while (sent < n && sent < INT32_MAX) {
         if (lane_is_tapped(&ch->ring->lane)) { /* each is shown as it goes */
+            if (sent && no_room(ch, weight_of(m + sent)))
+                break;
             int one = send_one(ch, m + sent, sent ? 0 : deadline);
             if (one < 0)
                 return sent ? (int)sent : one;
@@ -699,8 +701,8 @@ int ring_stat(cue_channel *base, cue_channel_info *out)
 
 int ring_open(const struct lane *lane, unsigned how, const cue_channel_opts *with, const struct ring_way *way, struct ring_channel **out)
 {
-    uint32_t shift;
-    if (!ring_shift_of(lane, way->place_bytes, &shift))
+    uint32_t shift, full = lane->head->full;
+    if (!ring_shift_of(lane, way->place_bytes, &shift) || (full == CUE_DROP_OLD && way->place_bytes == sizeof(struct place)))
         return trail(CUE_ECORRUPT, "lane %x of pool %s makes no sense", lane->index, lane->pool->name);
     struct ring_channel *ch = aligned_alloc(_Alignof(struct ring_channel), sizeof *ch);
     if (!ch)
@@ -717,6 +719,7 @@ int ring_open(const struct lane *lane, unsigned how, const cue_channel_opts *wit
     uint32_t depth = lane->head->depth; /* it may have changed since */
     ch->depth = depth < 1 || depth > ch->mask + 1 ? (uint32_t)ch->mask + 1 : depth;
     ch->bytes = lane->head->bytes;
+    ch->full = full;
     ch->redeliver = lane->head->redeliver;
     if (how & CUE_RECV)
         spin_init(&ch->spin, with->spin);

@@ -48,7 +48,7 @@ struct ring_channel {
     struct ring *ring;
     const struct ring_way *way;
     /* what the lane says, once it was checked */
-    uint32_t shift, depth, redeliver;
+    uint32_t shift, depth, redeliver, full;
     bool enclose;   /* every message goes in an envelope, see queue.c */
     bool gaps;      /* a stream that drops: messages say what is missing before them */
     bool takes_all; /* stream: with places, of any type and size */

@@ -30,7 +30,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAP_DEPTH = 256, TAP_BYTES = 4096, TAP_BYTES_LEAST = 64, TAP_SHARE = 16, SETTLE_TRIES = 1000 };
+enum {
+    TAP_DEPTH = 256,
+    TAP_DEPTH_LEAST = 16,
+    TAP_BYTES = 4096,
+    TAP_BYTES_LEAST = 64,
+    TAP_SHARE = 8,
+    TAP_COSTS = 256, /* of a copy, besides its bytes: record, header, note, rounding, its place in the ring */
+    TAP_DRY_NS = 10000000,
+    SETTLE_TRIES = 1000
+};
 
 /* ---- the topic ---- */
 
@@ -86,11 +95,49 @@ void tap_settle(const struct lane *lane)
 
 /* ---- senders ---- */
 
-/* The first bytes of a message, and how many there are: its own, or else its block's. */
-static uint64_t first_bytes(const cue_msg *m, const void **data)
+/* The first bytes of a message, and how many there are: its own, or else its block's, whatever the caller's handle says of them. */
+static uint64_t first_bytes(const cue_msg *m, const struct opened *opened, const char **data)
 {
-    *data = m->size || !m->move ? m->data : m->move->data;
-    return m->size || !m->move ? m->size : m->move->size;
+    const struct block_ref *ref = &opened->ref;
+    char *base;
+    uint64_t capacity, size, offset;
+    *data = m->data;
+    if (m->size || !m->move)
+        return m->size;
+    if (!pool_bytes(ref->pool, ref->index, &base, &capacity))
+        return 0;
+    offset = ref->owner ? 0 : (uint64_t)((uintptr_t)m->move->data - (uintptr_t)base);
+    size = ref->owner ? rec_size(ref->rec) : m->move->size;
+    *data = base + offset;
+    return offset <= capacity && size <= capacity - offset ? size : 0;
+}
+
+/* A copy costs its note and header, too, and a record. */
+static uint64_t share_of(const struct cue_pool *pool, uint32_t depth)
+{
+    uint64_t each = pool->data_bytes / TAP_SHARE / (depth ? depth : 1);
+    return each > TAP_COSTS ? (each - TAP_COSTS) & ~UINT64_C(15) : 0;
+}
+
+/* So many bytes of each message: for who wants most, and such that the copies in the deepest ring stay within the share. */
+static uint64_t bytes_shown(const struct lane *taps)
+{
+    uint64_t word = atomic_load_explicit(&taps->head->tap_bytes, acquire), share = share_of(taps->pool, tap_depth(word));
+    return tap_bytes(word) < share ? tap_bytes(word) : share;
+}
+
+/* Where no room was found, looking for it again with each message would slow the sender, and take from everybody what they hold. */
+static bool dry(const struct cue_pool *pool, bool found_none)
+{
+    static _Thread_local struct {
+        const struct cue_pool *pool;
+        int64_t until;
+    } last;
+    if (found_none) {
+        last.pool = pool;
+        last.until = clock_ns() + TAP_DRY_NS;
+    }
+    return last.pool == pool && clock_ns() < last.until;
 }
 
 static struct tap_note note_of(const struct cue_pool *pool, const cue_msg *m, bool system, const struct opened *opened)
@@ -111,17 +158,18 @@ static struct tap_note note_of(const struct cue_pool *pool, const cue_msg *m, bo
 void tap_copy(const struct lane *lane, const cue_msg *m, bool system, const struct opened *opened, struct tap_copy *out)
 {
     struct cue_pool *pool = lane->pool;
-    const void *data;
-    uint64_t bytes = first_bytes(m, &data), most;
+    const char *data;
     struct taken taken;
-    memset(out, 0, sizeof *out);
-    if (!taps_enter(lane, &out->taps)) {
+    bool entered = taps_enter(lane, &out->taps);
+    if (!entered || !somebody_subscribes(&out->taps)) {
+        if (entered)
+            lane_close(&out->taps);
         memset(out, 0, sizeof *out);
         tap_settle(lane);
         return;
     }
-    most = atomic_load_explicit(&out->taps.head->tap_bytes, acquire);
-    most = most < pool->data_bytes / TAP_SHARE ? most : pool->data_bytes / TAP_SHARE; /* it may be damaged */
+    out->made = false;
+    uint64_t bytes = first_bytes(m, opened, &data), most = bytes_shown(&out->taps);
     bytes = bytes < most ? bytes : most;
     bool pure = m->move && opened->pure;
     struct fresh fresh = {
@@ -131,8 +179,12 @@ void tap_copy(const struct lane *lane, const cue_msg *m, bool system, const stru
     };
     struct message_header header = { .key = m->key, .from = m->from, .status = m->status, .index = INDEX_NONE, .home = m->tag };
     struct tap_note note = note_of(pool, m, system, opened);
-    if (room_awaited(pool, 0) || block_take(pool, sizeof header + fresh.size, 0, &fresh, &taken))
+    if (dry(pool, false) || room_awaited(pool, 0))
         return;
+    if (block_take(pool, sizeof header + fresh.size, 0, &fresh, &taken)) {
+        dry(pool, true);
+        return;
+    }
     memcpy(taken.data, &header, sizeof header);
     memcpy(taken.data + sizeof header, &note, sizeof note);
     if (bytes)
@@ -143,24 +195,15 @@ void tap_copy(const struct lane *lane, const cue_msg *m, bool system, const stru
     out->made = true;
 }
 
-static void tap_end(struct tap_copy *copy)
+void tap_end(struct tap_copy *copy, bool sent)
 {
+    if (!copy->taps.pool)
+        return;
+    if (sent && topic_publish_once(&copy->taps, copy->made ? &copy->parcel : NULL))
+        copy->made = false; /* it is theirs */
     if (copy->made)
         message_undo(copy->taps.pool, &copy->parcel);
-    if (copy->taps.pool)
-        lane_close(&copy->taps);
-}
-
-void tap_show(struct tap_copy *copy)
-{
-    if (copy->taps.pool && topic_publish_once(&copy->taps, copy->made ? &copy->parcel : NULL))
-        copy->made = false; /* it is theirs */
-    tap_end(copy);
-}
-
-void tap_drop(struct tap_copy *copy)
-{
-    tap_end(copy);
+    lane_close(&copy->taps);
 }
 
 /* ---- who taps: a subscriber, but for what follows ---- */
@@ -238,22 +281,32 @@ static int options_check(const cue_channel_opts *o)
     return 0;
 }
 
-/* What is copied of each message: that a tap which nobody reads any more holds no more than a share of the pool. */
-static int bytes_wanted(const struct cue_pool *pool, const cue_channel_opts *o, uint32_t depth, uint64_t *bytes)
+/* How many copies, and what is copied of each message: such that a tap which nobody reads any more holds no more than a share of the
+ * pool. */
+static int copies_wanted(const struct cue_pool *pool, const cue_channel_opts *o, uint32_t *depth, uint64_t *bytes)
 {
-    uint64_t want = o->max ? o->max : TAP_BYTES, most = pool->data_bytes / TAP_SHARE / depth & ~UINT64_C(15);
-    if (most < TAP_BYTES_LEAST)
+    uint64_t want = o->max ? o->max : TAP_BYTES;
+    *depth = o->depth ? o->depth : TAP_DEPTH;
+    while (!o->depth && *depth > TAP_DEPTH_LEAST && share_of(pool, *depth) < TAP_BYTES_LEAST)
+        *depth /= 2;
+    *bytes = share_of(pool, *depth);
+    if (*bytes < TAP_BYTES_LEAST)
         return trail(CUE_ETOOBIG, "a tap of depth %u in pool %s of %llu bytes: %d bytes of each message would be more than a %dth of it",
-                     depth, pool->name, (unsigned long long)pool->data_bytes, TAP_BYTES_LEAST, TAP_SHARE);
-    *bytes = want < most ? want : most;
+                     *depth, pool->name, (unsigned long long)pool->data_bytes, TAP_BYTES_LEAST, TAP_SHARE);
+    if (want < *bytes)
+        *bytes = want;
+    if (*bytes > UINT32_MAX)
+        *bytes = UINT32_MAX;
     return 0;
 }
 
 /* From here on senders show what they send. */
-static void tap_announce(const struct lane *lane, const struct lane *taps, uint64_t bytes)
+static void tap_announce(const struct lane *lane, const struct lane *taps, uint32_t depth, uint64_t bytes)
 {
     uint64_t had = atomic_load_explicit(&taps->head->tap_bytes, acquire), gate = atomic_load_explicit(&lane->head->gate, seq_cst);
-    while (had < bytes && !cas(&taps->head->tap_bytes, &had, bytes))
+    while ((tap_depth(had) < depth || tap_bytes(had) < bytes) &&
+           !cas(&taps->head->tap_bytes, &had,
+                tap_word(tap_depth(had) < depth ? depth : tap_depth(had), tap_bytes(had) < bytes ? bytes : tap_bytes(had))))
         ;
     while (!atomic_compare_exchange_strong_explicit(&lane->head->gate, &gate, (gate | GATE_TAPPED) + GATE_ONE, seq_cst, seq_cst))
         ; /* !! above; pairs with: tap_settle, message_check */
@@ -261,13 +314,12 @@ static void tap_announce(const struct lane *lane, const struct lane *taps, uint6
 
 static int taps_open(const struct lane *lane, const cue_channel_opts *opts, cue_channel **out)
 {
-    uint32_t depth = opts->depth ? opts->depth : TAP_DEPTH;
-    cue_channel_opts with = { .kind = CUE_TOPIC, .full = CUE_DROP_OLD, .depth = depth, .spin = opts->spin };
+    cue_channel_opts with = { .kind = CUE_TOPIC, .full = CUE_DROP_OLD, .spin = opts->spin };
     char name[POOL_NAME_BYTES];
     struct lane taps;
     uint64_t bytes;
     topic_name(lane, name);
-    int status = bytes_wanted(lane->pool, opts, depth, &bytes);
+    int status = copies_wanted(lane->pool, opts, &with.depth, &bytes);
     if (!status)
         status = lane_open(lane->pool, name, &with, &taps);
     if (status)
@@ -281,7 +333,7 @@ static int taps_open(const struct lane *lane, const cue_channel_opts *opts, cue_
     ch->base.ops = &tap_ops;
     ch->tapped = *lane;
     ch->tap_bytes = bytes;
-    tap_announce(lane, &taps, bytes);
+    tap_announce(lane, &taps, with.depth, bytes);
     return 0;
 }
 

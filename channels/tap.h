@@ -16,10 +16,8 @@ struct tap_copy {
 
 /* After message_pack, so that it takes no room from the message. */
 void tap_copy(const struct lane *lane, const cue_msg *m, bool system, const struct opened *opened, struct tap_copy *out);
-/* The message was sent, and others may have it: so the copy is shown. Never waits. */
-void tap_show(struct tap_copy *copy);
-/* It was not. */
-void tap_drop(struct tap_copy *copy);
+/* The message was sent, and others may have it: so the copy is shown. Or it was not, and the copy is freed. Never waits. */
+void tap_end(struct tap_copy *copy, bool sent);
 
 static inline bool lane_is_tapped(const struct lane_head *head)
 {

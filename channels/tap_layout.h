@@ -3,7 +3,8 @@
  *   lane_head.gate         GATE_TAPPED: senders show what they send to those who tap the lane
  *   a topic "@tap-I-G"     I the index of the tapped lane's record, G its generation, both hexadecimal: who taps it subscribes there. No
  *                          name that a user may choose begins with @
- *   lane_head.tap_bytes    of that topic: so many bytes of each message are copied, at most. Grows with who wants more
+ *   lane_head.tap_bytes    of that topic: depth of the deepest tap 32 | so many bytes of each message are copied, at most 32. Both grow with
+ *                          who wants more
  *   a message of it        an envelope with header, whose bytes are a struct tap_note and then the first ones of the message
  */
 #ifndef TAP_LAYOUT_H
@@ -23,5 +24,18 @@ struct tap_note {
     uint64_t spare[3];
 };
 static_assert(sizeof(struct tap_note) == 64 && offsetof(struct tap_note, sent_ns) == 24, "a line; what follows is aligned");
+
+static inline uint64_t tap_word(uint32_t depth, uint64_t bytes)
+{
+    return (uint64_t)depth << 32 | (uint32_t)bytes;
+}
+static inline uint32_t tap_depth(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+static inline uint64_t tap_bytes(uint64_t word)
+{
+    return (uint32_t)word;
+}
 
 #endif

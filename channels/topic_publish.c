@@ -358,7 +358,7 @@ static __attribute__((noinline)) int send_tapped(struct topic_channel *ch, const
 {
     struct tap_copy copy = { 0 };
     int status = send_checked(ch, m, deadline, opened, &copy, sleepers);
-    (status > 0 ? tap_show : tap_drop)(&copy);
+    tap_end(&copy, status > 0);
     return status;
 }
 

@@ -16,7 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ADOPTED_LINKS = 256 }; /* an adopted thread has no state; what lane_end_use needs is there */
+enum { ADOPTED_LINKS = 256 };
+struct adopted { /* an adopted thread has no state; what lane_end_use needs is there */
+    struct near_slabs near_slabs;
+    struct link links[ADOPTED_LINKS];
+};
 
 /* ---- slots ---- */
 
@@ -42,7 +46,7 @@ static void slot_give(struct cue_system *sys, uint32_t slot)
 static struct actor *actor_new(const cue_actor_spec *spec, bool adopted)
 {
     const char *name = spec->name ? spec->name : "";
-    size_t size = adopted ? ADOPTED_LINKS * sizeof(struct link) : spec->state_size;
+    size_t size = adopted ? sizeof(struct adopted) : spec->state_size;
     size_t state = (size + 15) & ~(size_t)15, length = strlen(name) + 1;
     if (spec->state_size > SIZE_MAX / 2)
         return NULL;
@@ -88,8 +92,10 @@ static int actor_mailbox(struct cue_system *sys, struct actor *a, uint32_t depth
     do
         status = lane_end_make(sys->pool, name, depth, bell, a->slot, &a->in);
     while (status == CUE_EEXIST && name_comes_free(sys, name, tries++));
-    if (!status && !a->run)
-        lane_end_use(&a->in, (struct link *)(void *)a->state, ADOPTED_LINKS);
+    if (!status && !a->run) {
+        struct adopted *notes = (struct adopted *)(void *)a->state;
+        lane_end_use(&a->in, notes->links, ADOPTED_LINKS, &notes->near_slabs);
+    }
     if (!status)
         a->self = (cue_ref){ 0, sys->process, a->in.ch.lane.index, (uint32_t)a->in.ch.lane.generation };
     return status;

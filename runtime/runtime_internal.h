@@ -142,7 +142,8 @@ struct cue_system {
     uint32_t bits;                   /* of the bell, actors at a time */
     _Atomic(struct actor *) *actors; /* by slot: set by spawn (release), NULL when it has ended */
     uint32_t *free_slots, nfree, used_slots;
-    struct link *links; /* the scheduler's, see lane_end_use */
+    struct link *links; /* the scheduler's, see lane_end_use, as the next */
+    struct near_slabs near_slabs;
     struct actor *youngest;
     uint32_t nactors, nadopted, nchildren;
     int last_reason;

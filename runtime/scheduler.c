@@ -73,7 +73,7 @@ static void run(struct cue_system *sys, struct actor *a)
 {
     int reason = 0;
     current.actor = a;
-    lane_end_use(&a->in, sys->links, SHARED_LINKS);
+    lane_end_use(&a->in, sys->links, SHARED_LINKS, &sys->near_slabs);
     for (unsigned budget = RUN_BUDGET; budget; budget--) {
         cue_msg m;
         int got = actor_next(sys, a, &m, &reason);
@@ -153,7 +153,7 @@ void scheduler_cut_off(struct cue_system *sys)
         if (!a)
             break;
         current.actor = a;
-        lane_end_use(&a->in, sys->links, SHARED_LINKS);
+        lane_end_use(&a->in, sys->links, SHARED_LINKS, &sys->near_slabs);
         actor_end(sys, a, CUE_EKILLED);
     }
     current.actor = NULL;

@@ -51,6 +51,7 @@ static int system_tables(struct cue_system *sys)
     sys->actors = private_zero(sys->bits * sizeof *sys->actors);
     sys->free_slots = private_zero(sys->bits * sizeof *sys->free_slots);
     sys->links = private_zero(SHARED_LINKS * sizeof *sys->links);
+    sys->near_slabs = (struct near_slabs){ 0 };
     if (!sys->actors || !sys->free_slots || !sys->links)
         return trail(CUE_ENOMEM, "no process memory for the tables of %u actors", sys->bits);
     int status = cue_block_alloc(sys->pool, bell_bytes(sys->bits), NULL, &sys->bell_block);

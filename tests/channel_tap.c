@@ -305,17 +305,20 @@ Test(tap, copy_takes_no_room_from_the_message)
     cr_assert(eq(int, cue_channel_send(to, &(cue_msg){ .type = 1, .data = bytes, .size = 4000 }, CUE_NOW), 0));
     while (n > 0)
         cue_block_release(&held[--n]);
-    cr_assert(eq(int, cue_channel_send(to, CUE_MSG(1, value), CUE_NOW), 0));
     cue_msg m;
-    CUE_MUST(cue_channel_recv(on, &m, CUE_NOW));
-    if (m.size == sizeof value)
-        cr_expect(eq(u32, m.gap, 1), "the first one was missed, and is counted");
-    cr_expect(eq(u64, stat_of(on).gaps, m.gap));
+    CUE_MUST(cue_channel_recv(from, &m, CUE_NOW));
     cue_msg_release(&m);
-    for (int i = 0; i < 2; i++) {
+    for (int64_t limit = test_now_ms() + test_ms(20000); test_now_ms() < limit;) { /* for some ms no room is looked for */
+        cr_assert(eq(int, cue_channel_send(to, CUE_MSG(1, value), CUE_NOW), 0));
         CUE_MUST(cue_channel_recv(from, &m, CUE_NOW));
         cue_msg_release(&m);
+        if (cue_channel_recv(on, &m, CUE_NOW) == 0)
+            break;
     }
+    if (m.size == sizeof value)
+        cr_expect(m.gap >= 1, "the first one was missed, and is counted");
+    cr_expect(eq(u64, stat_of(on).gaps, m.gap));
+    cue_msg_release(&m);
     free(bytes);
     cue_channel_close(on);
     cue_channel_close(to);
@@ -332,9 +335,72 @@ Test(tap, holds_a_share_of_the_pool_at_most)
     cue_msg m;
     cr_assert(eq(int, cue_channel_send(out, &(cue_msg){ .type = 1, .data = many, .size = sizeof many }, CUE_NOW), 0));
     CUE_MUST(cue_channel_recv(on, &m, CUE_NOW));
-    cr_expect(m.size >= 64 && m.size <= (16 << 20) / 16 / 4096, "%zu", m.size);
+    cr_expect(m.size >= 64 && m.size <= (16 << 20) / 8 / 4096, "%zu", m.size);
     cue_msg_release(&m);
     cr_expect(eq(int, cue_channel_open(lane("a"), CUE_TAP, &(cue_channel_opts){ .depth = 1 << 20 }, &none), CUE_ETOOBIG));
+    cue_channel_close(on);
+}
+
+/* Another tap that wants more of each message, for a moment, makes no difference to that. */
+Test(tap, forgotten_by_its_reader_fills_no_pool)
+{
+    open_both("a?depth=16000");
+    cue_channel *forgotten = tap_with("a", &(cue_channel_opts){ .depth = 4096, .max = 64 }), *wide = tap("a");
+    static char many[4096];
+    cue_channel_close(wide);
+    for (int i = 0; i < 8000; i++) {
+        cr_assert(eq(int, cue_channel_send(out, &(cue_msg){ .data = many, .size = sizeof many / 2 }, CUE_NOW), 0));
+        cue_msg m;
+        CUE_MUST(cue_channel_recv(in, &m, CUE_NOW));
+        cue_msg_release(&m);
+    }
+    cue_pool_info info;
+    CUE_MUST(cue_pool_stat(pool, &info));
+    cr_expect(lt(u64, info.used, (16 << 20) / 6), "%lu bytes are used", info.used);
+    cue_channel_close(forgotten);
+}
+
+/* Several at once into a lane with less room: as without a tap. */
+Test(tap, drops_nothing_that_would_not_be_dropped_without)
+{
+    static const char *const lanes[] = { "a?depth=2&full=drop-new", "b?kind=queue&depth=2&full=drop-old",
+                                         "c?kind=stream&depth=2&full=drop-old", "d?kind=queue&depth=2" };
+    for (int k = 0; k < 4; k++) {
+        open_both(lanes[k]);
+        cue_channel *on = tap(name_of(lanes[k]));
+        int values[4] = { 1, 2, 3, 4 };
+        cue_msg m[4];
+        for (int i = 0; i < 4; i++)
+            m[i] = (cue_msg){ .data = &values[i], .size = sizeof values[i] };
+        cr_expect(eq(int, cue_channel_send_many(out, m, 4, CUE_NOW), 2), "%s", lanes[k]);
+        cr_expect(eq(int, recv_int(in), 1), "%s", lanes[k]);
+        cr_expect(eq(int, recv_int(in), 2), "%s", lanes[k]);
+        cr_expect(eq(int, recv_int(in), NOTHING), "%s", lanes[k]);
+        cr_expect(eq(u64, stat_of(in).dropped, 0), "%s", lanes[k]);
+        cue_channel_close(on);
+        close_both();
+    }
+}
+
+/* What the sender's handle says of its block's bytes is not believed. */
+Test(tap, handle_that_lies_about_its_bytes_harms_nobody)
+{
+    open_both("a");
+    cue_channel *on = tap("a");
+    cue_block block;
+    cue_msg m;
+    CUE_MUST(cue_block_alloc(pool, 100, NULL, &block));
+    memset(block.data, 'x', 100);
+    block.data = (char *)block.data + (15 << 20);
+    block.size = 1 << 30;
+    cr_assert(eq(int, cue_channel_send(out, &(cue_msg){ .move = &block }, CUE_NOW), 0));
+    CUE_MUST(cue_channel_recv(in, &m, CUE_NOW));
+    cr_expect(eq(sz, m.size, 100));
+    cue_msg_release(&m);
+    CUE_MUST(cue_channel_recv(on, &m, CUE_NOW));
+    cr_expect(eq(sz, m.size, 100));
+    cr_expect(eq(int, *(const char *)m.data, 'x'));
+    cue_msg_release(&m);
     cue_channel_close(on);
 }
 
@@ -541,7 +607,7 @@ Test(tap, damaged_topic_harms_no_sender)
     cue_channel *on = tap("a"), *none;
     struct lane_head *taps = head_of("@tap-");
     cr_assert(taps != NULL);
-    atomic_store(&taps->tap_bytes, UINT64_MAX); /* the message bounds the copy, and the tap what it hands out */
+    atomic_store(&taps->tap_bytes, tap_word(1, UINT32_MAX)); /* the message bounds the copy, and the tap what it hands out */
     CUE_MUST(cue_channel_send(out, &(cue_msg){ .data = many, .size = sizeof many }, CUE_NOW));
     CUE_MUST(cue_channel_recv(on, &m, CUE_NOW));
     cr_expect(eq(sz, m.size, 4096));

@@ -75,7 +75,7 @@
  *   nothing from the receivers; a lane without taps costs its senders nothing. Up to 127 at a time. A tap drops the oldest when `depth`
  *   (256 unless said) of its own are not taken; what it missed is counted as on a topic, in `gap` and `gaps`. type, tag, key, status, from
  *   are the message's; `data` the first `max` (4 KiB unless said) of its bytes, or else of its block's, which does not come along; what
- *   they were and who sent them, cue_msg_tapped says. All copies that wait for one tap take a sixteenth of the pool at most, so with a
+ *   they were and who sent them, cue_msg_tapped says. All copies that wait for one tap take an eighth of the pool at most, so with a
  *   great `depth`, or in a small pool, `max` is less; CUE_ETOOBIG: less than 64.
  *   Shown is only what was sent: not what was refused, or dropped as new; what is dropped as old, or discarded, was sent. A copy is made
  *   just before and shown just after, so a thread's messages come in its order, those of several not always in the lane's, and a sender

@@ -60,6 +60,7 @@ static int question_came(struct stage *stage)
 struct asker {
     struct lane_end end;
     struct link links[16];
+    struct near_slabs near_slabs;
     cue_channel *ch;
 };
 
@@ -69,9 +70,10 @@ static void question_asked(struct stage *stage)
     uint64_t number = 7;
     if (!asker)
         abort();
+    memset(asker, 0, sizeof *asker);
     CUE_MUST(lane_end_make(stage->pool, NULL, 16, NULL, 0, &asker->end));
     CUE_MUST(lane_end_publish(&asker->end));
-    lane_end_use(&asker->end, asker->links, 16);
+    lane_end_use(&asker->end, asker->links, 16, &asker->near_slabs);
     asker->ch = lane_channel(stage->pool_name, CUE_SEND);
     const struct lane *lane = &asker->end.ch.lane;
     cue_msg m = { .type = NOTE,
