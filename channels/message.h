@@ -79,8 +79,8 @@ static inline __attribute__((always_inline)) int message_open(struct cue_pool *p
     int status = handle_open(m->move, ref);
     if (__builtin_expect(status, 0))
         return status;
-    *state = atomic_load_explicit(&ref->rec->state, acquire);
-    if (__builtin_expect(ref->pool != pool || rec_generation(*state) != ref->generation || rec_state(*state) == REC_FREE ||
+    *state = __builtin_expect(ref->pool == pool, 1) ? atomic_load_explicit(&ref->rec->state, acquire) : 0;
+    if (__builtin_expect(rec_generation(*state) != ref->generation || rec_state(*state) == REC_FREE ||
                              (ref->owner && (rec_state(*state) != REC_OWNED || rec_party(*state) != pool->self + 1)),
                          0))
         return message_not_ours(pool, ref, *state);

@@ -172,7 +172,12 @@ static int queue_forked(cue_channel *base)
 {
     if (base->how & CUE_RECV)
         return trail(CUE_EFORK, "this channel receives for the parent process");
-    return lane_renew(&ring_of(base)->lane);
+    struct ring_channel *ch = ring_of(base);
+    /* private; of the parent's threads, which are not here */
+    atomic_store_explicit(&ch->waiting, 0, relaxed);
+    atomic_store_explicit(&ch->woken, 0, relaxed);
+    atomic_store_explicit(&ch->closing, 0, relaxed);
+    return lane_renew(&ch->lane);
 }
 
 static int queue_open(const struct lane *lane, unsigned how, const cue_channel_opts *with, cue_channel **out)

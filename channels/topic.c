@@ -113,7 +113,10 @@ static int topic_forked(cue_channel *base)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     ch->lock = (struct lock){ 0 };
     publisher_forked(ch);
-    atomic_store_explicit(&ch->waiting, 0, relaxed); /* private */
+    /* private; of the parent's threads, which are not here */
+    atomic_store_explicit(&ch->waiting, 0, relaxed);
+    atomic_store_explicit(&ch->woken, 0, relaxed);
+    atomic_store_explicit(&ch->closing, 0, relaxed);
     return lane_renew(&ch->lane);
 }
 

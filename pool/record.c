@@ -10,7 +10,8 @@ struct record *record_far(const struct cue_pool *pool, struct near_slab *near, u
     uint32_t slab = slab_of_index(pool, index);
     near->head = slab_head(pool, slab);
     near->first = INDEX_R2 | slab << (pool->slab_shift - 6);
-    near->count = atomic_load_explicit(&near->head->lines, acquire); /* pairs with: slab_make */
+    uint32_t lines = atomic_load_explicit(&near->head->lines, acquire), most = UINT32_C(1) << (pool->slab_shift - 6);
+    near->count = lines < most ? lines : most; /* pairs with: slab_make; of a damaged head no more than the slab has */
     near->records = slab_record(pool, slab, 0);
     near->data = pool->data + ((uint64_t)slab << pool->slab_shift);
     return rec;

@@ -1,4 +1,6 @@
 /* Bad input to channels and actors: see bad_input.h for what a row of the table is. */
+#include "pool/pool_internal.h"
+
 #include "tests/bad_input.h"
 
 /* ---- cue_channel_open: the URL ---- */
@@ -383,3 +385,40 @@ BAD_ACTOR(whereis, no_name, CUE_EINVAL, cue_whereis(started(), NULL, CUE_NOW, &o
 BAD_ACTOR(receive, thread_that_is_no_actor, CUE_ECONTEXT, (started(), cue_receive(&(cue_msg){ 0 }, CUE_NOW)))
 BAD_ACTOR(watch, thread_that_is_no_actor, CUE_ECONTEXT, (started(), cue_watch((cue_ref){ 0, 1, 1, 1 }, NULL)))
 BAD_ACTOR(exit, somebody_who_has_ended, CUE_EDEAD, cue_exit(ended(), 0))
+
+/* A slab's head says that there are more records than there can be: a receiver that has met the slab finds those of others all the same. */
+static void meet_a_damaged_slab(const char *rest)
+{
+    enum { LONG = 100 };
+    cue_channel *from, *to;
+    cue_block little, blocks[LONG];
+    cue_msg m;
+    CUE_MUST(cue_channel_open(lane(rest), CUE_RECV, NULL, &from));
+    CUE_MUST(cue_channel_open(lane(rest), CUE_SEND, NULL, &to));
+    CUE_MUST(cue_block_alloc(pool, 64, NULL, &little));
+    struct slab *head = slab_head(pool, slab_of_index(pool, (uint32_t)little.priv[0]));
+    uint32_t lines = atomic_exchange(&head->lines, UINT32_MAX);
+    cr_assert(eq(int, cue_channel_send(to, &(cue_msg){ .move = &little }, CUE_NOW), 0));
+    cr_assert(eq(int, cue_channel_recv(from, &m, CUE_NOW), 0));
+    cue_msg_release(&m);
+    int n = 0;
+    for (; n < LONG && cue_block_alloc(pool, 8 << 10, NULL, &blocks[n]) == 0; n++) {
+        cr_assert(eq(int, cue_channel_send(to, &(cue_msg){ .move = &blocks[n] }, CUE_NOW), 0));
+        cr_assert(eq(int, cue_channel_recv(from, &m, CUE_NOW), 0));
+        cr_expect(eq(sz, m.size, 8 << 10));
+        blocks[n] = m.block; /* kept, so that the next one is elsewhere */
+    }
+    cr_expect(n > 3);
+    for (int i = 0; i < n; i++)
+        cue_block_release(&blocks[i]);
+    atomic_store(&head->lines, lines);
+    cue_channel_close(from);
+    cue_channel_close(to);
+}
+
+Test(bad_channel_recv, head_of_a_slab_that_says_too_much, .init = set_up, .fini = tear_down)
+{
+    meet_a_damaged_slab("met");
+    meet_a_damaged_slab("met2?kind=stream");
+    meet_a_damaged_slab("met3?kind=queue");
+}
