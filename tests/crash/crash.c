@@ -739,7 +739,7 @@ static bool run_op(const struct op *op, unsigned sample, bool stop)
             last = effect;
         shown += faults > had;
     }
-    if (missed > (op->threads || op->asleep ? 4 + cuts / 2 : cuts / 4))
+    if (missed > (op->threads || op->asleep ? 4 + cuts / 2 : 1 + cuts / 4))
         wrong("%u of %u points were not come by again", missed, cuts);
     bool good = faults == before;
     printf("%s %-24s %5u points (%u stores, %u system calls) in %u instructions, %u cut, %u missed%s\n", good ? "ok  " : "FAIL", op->name,
