@@ -365,6 +365,28 @@ static void *send_stream(void *arg)
     return NULL;
 }
 
+/* A receiver that does something else for some seconds is slow and not gone: its sender keeps the connection. */
+Test(nng_lane, a_receiver_that_pauses_keeps_its_senders_connection)
+{
+    char where[60];
+    snprintf(where, sizeof where, "tcp://127.0.0.1:%d", test_port());
+    cue_channel *in = open_with(where, CUE_RECV, (cue_channel_opts){ 0 }), *out = open_with(where, CUE_SEND, (cue_channel_opts){ 0 });
+    send_number(out, 0);
+    cr_assert(eq(u64, receive_number(in), 0));
+    int before = test_descriptors();
+    for (uint64_t i = 1; i <= 3; i++)
+        send_number(out, i);
+    for (int64_t end = test_now_ms() + 4000; test_now_ms() < end;)
+        poll(NULL, 0, 100);
+    cr_expect(le(int, test_descriptors(), before + 1));
+    cr_expect(eq(u64, stat_of(out).resent, 0));
+    for (uint64_t i = 1; i <= 3; i++)
+        cr_assert(eq(u64, receive_number(in), i));
+    cr_expect(eq(u64, stat_of(in).gaps, 0));
+    cr_assert(eq(int, cue_channel_close(out), 0));
+    cr_assert(eq(int, cue_channel_close(in), 0));
+}
+
 Test(nng_lane, several_senders_each_keep_their_order)
 {
     enum { SENDERS = 3 };
