@@ -15,8 +15,8 @@
  * The copy is made before the message is sent, since its receiver may free or change a moved block at once, and published after that: so
  * what is shown was sent, and the copies of one sending thread come in its order. Those of several may come in another order than in the
  * lane, also after the receiver's answer. A sender that is killed in between has sent what no tap shows. The copy never waits for room,
- * comes after the message when there is room for one only, and takes none while anybody waits for some; what is not copied is counted as
- * missed.
+ * comes after the message when there is room for one only, and takes none while anybody waits for some; a thread that found none looks
+ * again after some milliseconds. What is not copied is counted as missed.
  *
  * A sender keeps nothing: it looks the topic up for each message, and holds it no longer than that. So a lane can be tapped for a moment
  * and no trace is left in processes that do not send any more.
@@ -126,18 +126,15 @@ static uint64_t bytes_shown(const struct lane *taps)
     return tap_bytes(word) < share ? tap_bytes(word) : share;
 }
 
-/* Where no room was found, looking for it again with each message would slow the sender, and take from everybody what they hold. */
-static bool dry(const struct cue_pool *pool, bool found_none)
+/* Where no room was found. Looking for it again with each message would slow the sender, and take from everybody what they hold. */
+static _Thread_local struct {
+    const struct cue_pool *pool;
+    int64_t until;
+} dry;
+
+static bool is_dry(const struct cue_pool *pool)
 {
-    static _Thread_local struct {
-        const struct cue_pool *pool;
-        int64_t until;
-    } last;
-    if (found_none) {
-        last.pool = pool;
-        last.until = clock_ns() + TAP_DRY_NS;
-    }
-    return last.pool == pool && clock_ns() < last.until;
+    return dry.pool == pool && clock_ns() < dry.until;
 }
 
 static struct tap_note note_of(const struct cue_pool *pool, const cue_msg *m, bool system, const struct opened *opened)
@@ -179,10 +176,11 @@ void tap_copy(const struct lane *lane, const cue_msg *m, bool system, const stru
     };
     struct message_header header = { .key = m->key, .from = m->from, .status = m->status, .index = INDEX_NONE, .home = m->tag };
     struct tap_note note = note_of(pool, m, system, opened);
-    if (dry(pool, false) || room_awaited(pool, 0))
+    if (is_dry(pool) || room_awaited(pool, 0))
         return;
     if (block_take(pool, sizeof header + fresh.size, 0, &fresh, &taken)) {
-        dry(pool, true);
+        dry.pool = pool;
+        dry.until = clock_ns() + TAP_DRY_NS;
         return;
     }
     memcpy(taken.data, &header, sizeof header);
