@@ -498,6 +498,8 @@ static void senders_go_on(const char *scheme)
 {
     begin(scheme);
     struct cast near = start_near(), far = start_far();
+    cr_assert(eq(int, cast_hear(&near, 20000), 'r')); /* both have opened it */
+    cr_assert(eq(int, cast_hear(&far, 20000), 'r'));
     for (int i = 0; i < RESTARTS; i++) {
         uint64_t enough = near_next + draw(500);
         for (int64_t limit = test_now_ms() + test_ms(30000); near_next < enough && test_now_ms() < limit;)

@@ -187,7 +187,8 @@ static bool ended(struct sender *s, struct link *link, uint32_t pipe, bool hangs
         return true;
     pthread_mutex_lock(&s->lock);
     bool bye = hangs && s->bye_at && clock_ns() - s->bye_at > BYE_NS && (link == &s->back || s->known_pipe == pipe);
-    bool deaf = s->hellos > DEAF_HELLOS && !s->welcome && (hangs || s->lane.tls); /* one that was welcome was heard: it may be slow */
+    bool may_be_deaf = hangs || s->lane.tls || s->lane.scheme == SCHEME_WS;
+    bool deaf = s->hellos > DEAF_HELLOS && !s->welcome && may_be_deaf; /* one that was welcome was heard: it may be slow */
     pthread_mutex_unlock(&s->lock);
     if (!deaf || clock_ns() - link->opened_at < link->deaf)
         return bye;
