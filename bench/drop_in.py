@@ -8,6 +8,7 @@ says how often it works in a call; its figure is nanoseconds each, or MB a secon
 
 import importlib
 import importlib.util
+import mmap
 import os
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 
-from side import rounds, say
+from side import rounds, say, timed, together
 
 OURS = importlib.util.find_spec("cuelight") is not None
 ORIGINALS = {"npshm": "cdxcore", "npio": "cdxcore", "shmutils": "gridr.scaling", "primitives": "_mpmetrics"}
@@ -46,11 +47,13 @@ def repeated(code: str, names: dict[str, object], times: int = BATCH) -> Work:
     return space["work"]
 
 
-def of_primitives(code: str) -> Callable[[], Work]:
+def of_primitives(code: str, processes: int = 1) -> Callable[[], Work]:
     def make() -> Work:
-        p, atomic = load("primitives"), load("atomic")
-        names = {"number": p.AtomicInt64(bytearray(8)), "lock": p.Lock(bytearray(40))}
-        return repeated(code, names | {"locking": atomic.LockingInt64(memoryview(bytearray(48)))})
+        p, memory = load("primitives"), memoryview(mmap.mmap(-1, mmap.PAGESIZE))
+        names = {"number": p.AtomicInt64(memory[:8]), "real": p.AtomicDouble(memory[64:72]), "lock": p.Lock(memory[128:168])}
+        names["locking"] = load("atomic").LockingInt64(memory[256:304])
+        work = repeated(code, names)
+        return work if processes == 1 else together([lambda: work] * processes)
 
     return make
 
@@ -89,10 +92,14 @@ def append() -> Work:
 
 CASES |= {
     "atomic.add": of_primitives("number.add(1)"),
+    "atomic.add.2procs": of_primitives("number.add(1)", 2),
     "atomic.get": of_primitives("number.get()"),
     "atomic.set": of_primitives("number.set(5)"),
+    "double.add": of_primitives("real.add(0.5)"),
+    "double.add.2procs": of_primitives("real.add(0.5)", 2),
     "locking.add": of_primitives("locking.add(1)"),
     "lock": of_primitives("lock.acquire(); lock.release()"),
+    "lock.2procs": of_primitives("lock.acquire(); lock.release()", 2),
     "lock.with": of_primitives("with lock: pass"),
     "heap": of_types("Heap()", 20),
     "malloc": of_types("heap.malloc(64)"),
@@ -196,14 +203,7 @@ def main() -> None:
     rate = sys.argv[1].startswith("npio") or sys.argv[1] == "npshm.read_shared"
     try:
         for seconds in rounds(f"{package} for Python" if OURS else package, version(package)):
-            spent = done = 0
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end:
-                begin = time.perf_counter_ns()
-                result = work()
-                took, count = result if isinstance(result, tuple) else (time.perf_counter_ns() - begin, result)
-                spent += took
-                done += count
+            spent, done = timed(work, seconds)
             say(value=done / spent * 1e3 if rate else spent / done)
     finally:
         if hasattr(work, "clean"):

@@ -1,6 +1,6 @@
 """What managed memory costs in Python: the rows py.managed_memory.*, of cuelight and, run by its own interpreter, of dragonhpc.
 
-    managed.py alloc|attach|list|import
+    managed.py alloc|alloc.4procs|attach|list|import
 
 What is imported is cuelight.managed_memory where there is a package cuelight, else dragon.managed_memory, whose interface is the
 same. dragonhpc runs without its launcher here: its pools and allocations need none.
@@ -15,20 +15,25 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from side import rounds, say
+from side import rounds, say, timed, together
 
 PACKAGE = "cuelight" if importlib.util.find_spec("cuelight") else "dragon"
 TITLE, DISTRIBUTION = {"cuelight": ("cuelight for Python", "cuelight"), "dragon": ("dragonhpc", "dragonhpc")}[PACKAGE]
 BATCH, LISTED = 200, 100_000
 
 
-def alloc(memory: object, pool: object) -> Callable[[], int]:
+def alloc(memory: object, pool: object, batch: int = BATCH) -> Callable[[], int]:
     def work() -> int:
-        for _ in range(BATCH):
+        for _ in range(batch):
             pool.alloc(64).free()
-        return BATCH
+        return batch
 
     return work
+
+
+def alloc_in_four(memory: object, pool: object) -> Callable[[], tuple[int, int]]:
+    descriptor = pool.serialize()
+    return together([lambda: alloc(memory, memory.MemoryPool.attach(descriptor), 1)] * 4)
 
 
 def attach(memory: object, pool: object) -> Callable[[], int]:
@@ -58,10 +63,8 @@ def measure(case: Callable, size: int) -> None:
     try:
         work = case(memory, pool)
         for seconds in rounds(TITLE, version(DISTRIBUTION)):
-            done, begin = 0, time.perf_counter_ns()
-            while (now := time.perf_counter_ns()) < begin + seconds * 1e9 or not done:
-                done += work()
-            say(value=(now - begin) / done)
+            spent, done = timed(work, seconds)
+            say(value=spent / done)
     finally:
         pool.destroy()
 
@@ -80,4 +83,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "import":
         importing()
     else:
-        measure({"alloc": alloc, "attach": attach, "list": listing}[sys.argv[1]], 16 << 20)
+        cases = {"alloc": alloc, "alloc.4procs": alloc_in_four, "attach": attach, "list": listing}
+        measure(cases[sys.argv[1]], 16 << 20)

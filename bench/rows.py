@@ -572,6 +572,7 @@ def managed_rows() -> list[Row]:
 
     return [
         row("alloc", "allocate and free 64 B in Python, Dragon's interface", "us", Side("the same in C", "pool", "pair.64"), "peer<=0.2"),
+        row("alloc.4procs", "the same, four processes in one pool, each of them all", "us", None, "peer<=1"),
         row("attach", "attach to an allocation by its bytes in Python, detach", "us", Side("a lease in C", "pool", "lease"), "peer<=0.333"),
         row("list", "list 100,000 allocations in Python", "ms", Side("walking them in C", "pool", "iterate.100k"), "peer<=1"),
         Row("py.import", "import cuelight", "ms", Side("cuelight", "python:managed.py", "import"), target="value<=50"),
@@ -595,10 +596,14 @@ def drop_in_rows() -> list[Row]:
     standard = Side("multiprocessing.Lock", "python:drop_in.py", "multiprocessing_lock")
     return [
         m("atomic.add", "AtomicInt64.add"),
+        m("atomic.add.2procs", "the same, two processes, one word, each of both's"),
         m("atomic.get", "AtomicInt64.get"),
         m("atomic.set", "AtomicInt64.set"),
+        m("double.add", "AtomicDouble.add"),
+        m("double.add.2procs", "the same, two processes, one word, each of both's"),
         m("locking.add", "LockingInt64.add"),
-        replace(lock, limit=standard),
+        replace(lock, limit=standard, also=("limit<=1",)),
+        m("lock.2procs", "the same, two processes, one lock, each of both's"),
         m("lock.with", "with lock: pass"),
         m("heap", "make a Heap", unit="us"),
         m("malloc", "Heap.malloc(64)", "peer<=0.2"),
