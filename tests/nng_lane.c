@@ -550,7 +550,7 @@ Test(nng_lane, what_makes_no_sense_is_refused_with_a_trail)
         { "ipc://x", CUE_RECV | CUE_SEND, CUE_EINVAL },
         { "ipc://x?kind=queue", CUE_SEND, CUE_ETYPE },
         { "ipc://x?role=1", CUE_SEND, CUE_ENOSYS },
-        { "ipc://x?full=drop-old", CUE_SEND, CUE_ENOSYS },
+        { "ipc://x?full=drop", CUE_SEND, CUE_EINVAL },
         { "ipc://x?depth=2M", CUE_SEND, CUE_EINVAL },
         { "ipc://x?max=2G", CUE_SEND, CUE_ETOOBIG },
         { "tls+tcp://127.0.0.1:1", CUE_SEND, CUE_EINVAL },

@@ -109,12 +109,13 @@ static bool needs_chunks(const struct sender *s, const struct message *m)
 }
 
 /* Is a moved block still there to be sent? Afterwards its record is as this kind of receiver needs it. */
-static bool block_ready(const struct sender *s, struct message *m, bool pinned)
+static bool block_ready(struct sender *s, uint64_t number, bool pinned)
 {
+    struct message *m = message_at(s, number);
     cue_pool *pool = s->lane.base.pool;
     if (m->what != WIRE_MOVED)
         return true;
-    return pinned && (m->block.far == s->far ? ledger_pending(pool, &m->block) : ledger_carry(pool, &m->block, s->far));
+    return pinned && (m->block.far == s->far ? ledger_pending(pool, &m->block) : ledger_carry(pool, &m->block, s->far, number));
 }
 
 /* The bytes of a block that is ready. */
@@ -142,7 +143,7 @@ static struct wire_item item_now(struct sender *s, uint64_t number, bool pinned)
     if (m->what == WIRE_DROPPED)
         return item;
     bool again = number <= s->highest, carried = s->far && has_payload(m);
-    if (message_too_big(s, m) || ((again || carried || m->block.far) && !block_ready(s, m, pinned)))
+    if (message_too_big(s, m) || ((again || carried || m->block.far) && !block_ready(s, number, pinned)))
         return gone;
     if (carried) {
         item.what = WIRE_CARRIED;
@@ -217,7 +218,7 @@ static nng_msg *encode_chunk(struct sender *s, bool pinned, bool *done)
 {
     struct message *m = message_at(s, s->encoded);
     nng_msg *packet;
-    const char *data = needs_chunks(s, m) && s->chunk_at < m->payload && block_ready(s, m, pinned) ? block_bytes(s, m) : NULL;
+    const char *data = needs_chunks(s, m) && s->chunk_at < m->payload && block_ready(s, s->encoded, pinned) ? block_bytes(s, m) : NULL;
     if ((*done = !data))
         return NULL;
     uint64_t left = m->payload - s->chunk_at, bytes = left < CHUNK_BYTES ? left : CHUNK_BYTES;
@@ -241,7 +242,7 @@ static nng_msg *encode_chunk(struct sender *s, bool pinned, bool *done)
 static nng_msg *encode(struct sender *s)
 {
     /* else nothing is looked at that belongs to the pool */
-    bool pinned = (s->far || s->was_far || s->encoded <= s->highest) && pool_pin(s), done;
+    bool pinned = (s->far || s->was_far || s->backlog || s->encoded <= s->highest) && pool_pin(s), done;
     nng_msg *packet = encode_chunk(s, pinned, &done);
     if (done && (packet = encode_batch(s, pinned))) {
         s->chunk_at = 0;
@@ -254,7 +255,7 @@ static nng_msg *encode(struct sender *s)
 
 void sender_flush(struct sender *s)
 {
-    while (s->welcome && (s->stuck || s->encoded != s->next)) {
+    while (s->welcome && (s->stuck || s->encoded != s->next || backlog_admit(s))) {
         nng_msg *packet = s->stuck ? s->stuck : encode(s);
         s->stuck = NULL;
         if (!packet)
@@ -264,6 +265,6 @@ void sender_flush(struct sender *s)
         if (!packet_put(s, packet))
             return;
     }
-    if (s->encoded == s->next)
+    if (s->encoded == s->next && !backlog_length(s))
         s->unsent_bytes = 0;
 }

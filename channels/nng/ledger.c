@@ -1,14 +1,14 @@
 /* A block on its way through a socket; see nng_internal.h for the record's words.
  *
  * Commit points: OWNED(me) -> SENT(me) in ledger_send, SENT -> OWNED in ledger_claim, SENT -> FREE in ledger_take_back and in the
- * sender's recovery. ledger_carry goes SENT(me) -> OWNED(me) -> SENT(me) with another `next` between: whoever claims with the old
+ * sender's recovery. ledger_carry goes SENT(me) -> OWNED(me) -> SENT(me) with another `next` and `seq` between: whoever claims with the old
  * one comes before the first step, and has it, or fails. Killed between the steps: the block is owned by the dead, and freed. lane,
  * next and seq are written by the owner before the first and read before the others; a recycled record has another generation in
  * its state word, so that their CAS fails.
  */
 #include "nng_internal.h"
 
-int ledger_send(cue_pool *pool, const struct block_ref *ref, uint64_t channel, uint64_t number, struct in_flight *out)
+int ledger_send(cue_pool *pool, const struct block_ref *ref, uint64_t channel, uint64_t number, bool far, struct in_flight *out)
 {
     struct record *rec = ref->rec;
     uint64_t state = atomic_load_explicit(&rec->state, acquire);
@@ -16,10 +16,10 @@ int ledger_send(cue_pool *pool, const struct block_ref *ref, uint64_t channel, u
         return trail(CUE_ESTALE, "block %x of pool %s is gone", ref->index, pool->name);
     if (rec_state(state) != REC_OWNED || rec_party(state) != pool->self + 1)
         return trail(CUE_ENOTOWNER, "block %x of pool %s is not ours to send", ref->index, pool->name);
-    *out = (struct in_flight){ rec, ref->index, ref->generation, (uint32_t)channel, (uint32_t)number, false };
+    *out = (struct in_flight){ rec, ref->index, ref->generation, (uint32_t)channel, (uint32_t)number, far };
     /* relaxed: made readable by the CAS */
     atomic_store_explicit(&rec->lane, LANE_SOCKET, relaxed);
-    atomic_store_explicit(&rec->next, out->channel, relaxed);
+    atomic_store_explicit(&rec->next, far ? ~out->channel : out->channel, relaxed);
     atomic_store_explicit(&rec->seq, out->number, relaxed);
     if (!block_move(rec, state, rec_word(REC_SENT, pool->self + 1, ref->generation))) /* !! */
         return trail(CUE_ESTALE, "block %x of pool %s was used by another thread meanwhile", ref->index, pool->name);
@@ -46,13 +46,15 @@ bool ledger_pending(cue_pool *pool, const struct in_flight *block)
     return still_ours(pool, block, &state);
 }
 
-bool ledger_carry(cue_pool *pool, struct in_flight *block, bool far)
+bool ledger_carry(cue_pool *pool, struct in_flight *block, bool far, uint64_t number)
 {
     uint64_t state, owned = rec_word(REC_OWNED, pool->self + 1, block->generation);
     if (!still_ours(pool, block, &state) || !block_move(block->rec, state, owned)) /* !! taken back */
         return false;
     block->far = far;
+    block->number = (uint32_t)number;
     atomic_store_explicit(&block->rec->next, far ? ~block->channel : block->channel, relaxed);   /* made readable by the CAS */
+    atomic_store_explicit(&block->rec->seq, block->number, relaxed);                             /* the same */
     return block_move(block->rec, owned, rec_word(REC_SENT, pool->self + 1, block->generation)); /* !! */
 }
 

@@ -188,10 +188,10 @@ struct in_flight {
     uint32_t channel, number; /* low halves */
     bool far;                 /* for nobody to claim: `next` is ~channel */
 };
-/* OWNED(me) -> SENT(me). CUE_ESTALE, CUE_ENOTOWNER. */
-int ledger_send(cue_pool *pool, const struct block_ref *ref, uint64_t channel, uint64_t number, struct in_flight *out);
-/* SENT(me) -> SENT(me) for nobody else to claim (`far`), or for its receiver again. false: it was taken over. */
-bool ledger_carry(cue_pool *pool, struct in_flight *block, bool far);
+/* OWNED(me) -> SENT(me), for its receiver or for nobody to claim (`far`). CUE_ESTALE, CUE_ENOTOWNER. */
+int ledger_send(cue_pool *pool, const struct block_ref *ref, uint64_t channel, uint64_t number, bool far, struct in_flight *out);
+/* SENT(me) -> SENT(me) for nobody to claim (`far`), or for its receiver, with that number. false: it was taken over. */
+bool ledger_carry(cue_pool *pool, struct in_flight *block, bool far, uint64_t number);
 /* Its bytes, while it is pending. */
 bool ledger_bytes(cue_pool *pool, const struct in_flight *block, const char **data, uint64_t *size);
 /* Has nobody taken it over yet? */

@@ -3,7 +3,8 @@
  * THE WINDOW. A ring of `depth` messages, numbered without end: base <= encoded <= next. Those below `encoded` are under way and
  * not acknowledged, the rest waits for its batch. A message leaves the window with its acknowledgement; after a broken connection
  * `encoded` goes back to `base`, and all are sent again but those whose block was taken over meanwhile. The window is what bounds
- * a sender: a receiver that does not receive fills it, then sends end with CUE_EFULL.
+ * a sender: a receiver that does not receive fills it, then sends end with CUE_EFULL, or drop the message; what drops older ones is
+ * before the window, in backlog.c.
  *
  * BATCHES. A message goes at once if nothing is under way. Otherwise it waits: for the acknowledgement of what is, for a full
  * batch, for the end of a send_many, or for the time `flush`, whichever comes first. So a lone message is fast, a stream makes
@@ -40,6 +41,15 @@ void sender_poke(struct sender *s)
 
 /* ---- the window; `lock` is held ---- */
 
+bool message_forget(struct sender *s, struct message *m, bool pinned)
+{
+    bool back = m->what == WIRE_MOVED && pinned && ledger_take_back(s->lane.base.pool, &m->block);
+    if (m->what == WIRE_VIEWED)
+        cue_block_release(&m->view); /* looks itself whether the pool is there */
+    free((void *)(uintptr_t)m->item.bytes);
+    return back;
+}
+
 /* A message whose number was acknowledged, or that is given up. A block that nobody has taken over comes back, and is freed: either
  * its bytes have arrived at a far receiver, or nobody wants it. False: it was taken over. */
 static bool settle_one(struct sender *s, struct message *m, bool pinned, bool acknowledged)
@@ -49,17 +59,11 @@ static bool settle_one(struct sender *s, struct message *m, bool pinned, bool ac
         return false;
     }
     bool arrived = acknowledged && s->far && !message_too_big(s, m);
-    bool back = m->what == WIRE_MOVED && pinned && ledger_take_back(s->lane.base.pool, &m->block);
+    bool back = message_forget(s, m, pinned);
     s->count.returned += back && !arrived;
     s->count.dropped += (back && !arrived) || (!back && message_too_big(s, m));
-    if (m->what == WIRE_VIEWED)
-        cue_block_release(&m->view); /* looks itself whether the pool is there */
     if (message_too_big(s, m))
         ask_deliver_status(&s->lane.base, m->item.from, m->item.tag, CUE_ETOOBIG);
-    if (m->item.bytes) {
-        s->waiting_bytes -= m->item.nbytes;
-        free((void *)(uintptr_t)m->item.bytes);
-    }
     return m->what != WIRE_MOVED || back;
 }
 
@@ -68,8 +72,23 @@ static uint64_t settle(struct sender *s, uint64_t upto, bool acknowledged)
 {
     uint64_t left = 0;
     bool pinned = pool_pin(s);
-    for (; s->base < upto; s->base++)
-        left += settle_one(s, message_at(s, s->base), pinned, acknowledged);
+    for (; s->base < upto; s->base++) {
+        struct message *m = message_at(s, s->base);
+        s->waiting_bytes -= m->item.nbytes;
+        left += settle_one(s, m, pinned, acknowledged);
+    }
+    if (pinned)
+        pool_unpin();
+    return left;
+}
+
+/* At the end: all that is left, as settle. */
+static uint64_t give_up(struct sender *s)
+{
+    uint64_t left = settle(s, s->next, false);
+    bool pinned = pool_pin(s);
+    for (struct message *m; (m = backlog_take(s));)
+        left += settle_one(s, m, pinned, false);
     if (pinned)
         pool_unpin();
     return left;
@@ -86,10 +105,9 @@ void tell_of_room(struct sender *s)
     futex_wake(&s->room, INT32_MAX);
 }
 
-/* Messages in the window. */
 static uint64_t held(const struct sender *s)
 {
-    return s->next - s->base - s->holes;
+    return window_held(s) + backlog_length(s);
 }
 
 static void acknowledge(struct sender *s, uint64_t upto)
@@ -99,8 +117,8 @@ static void acknowledge(struct sender *s, uint64_t upto)
     settle(s, upto + 1, true);
     /* not for each message that is acknowledged: a quarter of the window makes a batch */
     bool closing = atomic_load_explicit(&s->lane.closing, relaxed);
-    if ((!s->sleepers && !s->awaited) ||
-        (!closing && (held(s) > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
+    if ((!s->sleepers && !s->awaited) || (!closing && !s->backlog &&
+                                          (held(s) > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
         return;
     tell_of_room(s);
 }
@@ -127,7 +145,7 @@ static void take_answer(struct sender *s, uint64_t word, uint64_t max, uint64_t 
         return;
     if (session != s->session) { /* it has had nothing of us yet */
         s->session = session;
-        s->session_base = s->base;
+        s->session_base = backlog_ticket(s, s->base);
     }
     s->peer_max = max;
     s->far = far;
@@ -163,7 +181,7 @@ static void take_word(struct sender *s)
 
 static bool has_room(const struct sender *s, size_t bytes)
 {
-    return held(s) < s->depth && s->next - s->base < s->ring && (s->waiting_bytes + bytes <= s->bytes_max || s->waiting_bytes == 0);
+    return s->backlog ? backlog_room(s, bytes) : window_room(s, bytes);
 }
 
 /* The block of a message becomes the window's. */
@@ -188,7 +206,7 @@ static int append_block(struct sender *s, const cue_msg *m, struct message *to)
     if (ref.owner) {
         to->what = to->item.what = WIRE_MOVED;
         to->payload = rec_size(ref.rec); /* ours */
-        return ledger_send(pool, &ref, s->channel, s->next, &to->block);
+        return ledger_send(pool, &ref, s->channel, s->next, s->backlog != NULL, &to->block);
     }
     if (!pool_bytes(pool, ref.index, &data, &capacity))
         return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", ref.index);
@@ -199,26 +217,28 @@ static int append_block(struct sender *s, const cue_msg *m, struct message *to)
     return 0;
 }
 
-/* What was dropped here gets a place of its own, so that it is told once, in its place, whatever connections do. */
-static void append_missed(struct sender *s)
+/* So that it is told once, in its place, whatever connections do. */
+void window_missed(struct sender *s)
 {
     if (!s->missed || s->next - s->base + 1 >= s->ring) /* leave a place for a message */
         return;
-    *message_at(s, s->next) = (struct message){ .what = WIRE_DROPPED, .item = { .what = WIRE_DROPPED, .size = s->missed } };
+    *message_at(s, s->next) =
+        (struct message){ .what = WIRE_DROPPED, .item = { .what = WIRE_DROPPED, .size = s->missed }, .ticket = s->backlog_first };
     s->missed = 0;
     s->holes++;
     s->all_holes++;
     s->next++;
 }
 
-/* One message into the window, which has room. */
+/* One message into the window, which has room, or into the backlog, which makes room. */
 static int append(struct sender *s, const cue_msg *m)
 {
     void *bytes = NULL;
     if (m->size && !(bytes = malloc(m->size)))
         return trail(CUE_ENOMEM, "no memory for a message of %zu bytes", m->size);
-    append_missed(s);
-    struct message *to = message_at(s, s->next);
+    if (!s->backlog)
+        window_missed(s);
+    struct message *to = s->backlog ? backlog_end(s) : message_at(s, s->next);
     *to = (struct message){ .what = WIRE_BYTES,
                             .item = { .type = m->type,
                                       .status = m->status,
@@ -239,10 +259,14 @@ static int append(struct sender *s, const cue_msg *m)
         memcpy(bytes, m->data, m->size);
         atomic_fetch_add_explicit(&s->lane.base.pool->copied, m->size, relaxed); /* a count for people */
         s->count.copied += m->size;
-        s->waiting_bytes += m->size;
     }
-    ask_packed.number = s->next;
-    s->next++; /* sent, as far as the caller is concerned */
+    ask_packed.number = s->backlog ? s->backlog_next : s->next;
+    if (s->backlog) { /* sent, as far as the caller is concerned */
+        backlog_added(s);
+    } else {
+        s->waiting_bytes += m->size;
+        s->next++;
+    }
     s->unsent_bytes += WIRE_HEAD_MAX / 8 + m->size;
     s->count.bytes += m->size;
     if (held(s) > s->count.peak)
@@ -327,8 +351,18 @@ static int send_one(struct sender *s, const cue_msg *m, int64_t deadline)
                 cue_block_release(m->move);
             return 0;
         }
+        if (status == CUE_EFULL && s->backlog) {
+            s->count.refused--;
+            status = 0;
+        }
     }
     return status ? status : append(s, m);
+}
+
+/* Are there messages that are in no packet? */
+static bool unsent(const struct sender *s)
+{
+    return s->encoded != s->next || backlog_length(s);
 }
 
 static int sender_send_many(cue_channel *ch, const cue_msg *m, size_t n, int64_t deadline)
@@ -343,14 +377,14 @@ static int sender_send_many(cue_channel *ch, const cue_msg *m, size_t n, int64_t
         take_word(s);
         while (sent < n && !(status = send_one(s, &m[sent], sent ? 0 : deadline))) {
             sent++;
-            if (s->flush_ns < 0 || s->next - s->encoded >= BATCH_MESSAGES || s->unsent_bytes >= BATCH_BYTES)
+            if (s->flush_ns < 0 || s->next - s->encoded + backlog_length(s) >= BATCH_MESSAGES || s->unsent_bytes >= BATCH_BYTES)
                 sender_flush(s);
         }
         /* nothing under way: nobody would tell us when to send. And the end of a batch, unless so much is under way that the
          * next acknowledgement is near */
         if (s->base == s->encoded || (n > 1 && s->encoded - s->base < BATCH_MESSAGES / 4))
             sender_flush(s);
-        bool arm = s->welcome && !s->armed && (s->encoded != s->next || s->stuck);
+        bool arm = s->welcome && !s->armed && (unsent(s) || s->stuck);
         if (arm)
             s->armed = true;
         pthread_mutex_unlock(&s->lock);
@@ -387,7 +421,7 @@ static enum whereabouts sender_whereabouts(cue_channel *ch, uint64_t number)
     struct sender *s = (struct sender *)ch;
     pthread_mutex_lock(&s->lock);
     take_word(s);
-    bool sent = number <= s->highest, other = number < s->session_base;
+    bool sent = number < backlog_ticket(s, s->highest + 1), other = number < s->session_base;
     pthread_mutex_unlock(&s->lock);
     if (other)
         return TAKER_GONE;
@@ -405,7 +439,7 @@ static int sender_stat(cue_channel *ch, cue_channel_info *out)
     out->receiver = atomic_load_explicit(&s->data.pipe, relaxed) ? atomic_load_explicit(&s->peer_pid, relaxed) : 0; /* for people */
     out->queued = held(s);
     out->peak = s->count.peak;
-    out->sent = s->next - 1 - s->all_holes;
+    out->sent = s->backlog ? s->backlog_next - 1 : s->next - 1 - s->all_holes;
     out->bytes = s->count.bytes;
     out->copied = s->count.copied;
     out->dropped = s->count.dropped;
@@ -449,13 +483,11 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
         s->stuck = NULL;
         packet_put(s, packet);
     }
-    bool unsent = s->welcome && s->encoded != s->next;
-    if (s->stuck || (unsent && (s->base == s->encoded || (timed_out && *waited == s->encoded))))
+    if (s->stuck || (s->welcome && unsent(s) && (s->base == s->encoded || (timed_out && *waited == s->encoded))))
         sender_flush(s); /* it was stuck; nothing is under way; or its time has come */
-    unsent = s->welcome && s->encoded != s->next;
     *waited = s->encoded;
-    s->armed = unsent || s->stuck;
-    if (unsent)
+    s->armed = (s->welcome && unsent(s)) || s->stuck;
+    if (s->welcome && (s->encoded != s->next || backlog_ready(s))) /* else: with the next acknowledgement */
         return s->flush_ns > 0 ? s->flush_ns : 0;
     bool waits = s->known_pipe && (!s->welcome || s->base != s->encoded);
     int64_t now = waits ? clock_ns() : 0; /* not the time-out of the sleep, which those who wait for room cut short */
@@ -496,7 +528,7 @@ static void *sender_thread(void *arg)
                                : atomic_load_explicit(bell, seq_cst);                               /* pairs with: poke */
         pthread_mutex_lock(&s->lock);
         int64_t nap = work(s, timed_out, &waited);
-        bool stuck = s->stuck, now = !s->welcome || s->encoded != s->next || s->sleepers || s->awaited, unanswered = s->hellos > 1;
+        bool stuck = s->stuck, now = !s->welcome || unsent(s) || s->sleepers || s->awaited, unanswered = s->hellos > 1;
         pthread_mutex_unlock(&s->lock);
         back_answers(s);
         int64_t look = look_after_links(s, unanswered);
@@ -588,15 +620,20 @@ int sender_open(struct socket_lane *lane, const cue_channel_opts *opts)
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->pipe_lock, NULL);
     lane->halt = sender_halt;
-    s->ring = s->drop_new ? 2 * s->depth + 2 : s->depth; /* more: what is dropped last */
+    s->ring = opts->full > CUE_FAIL ? 2 * s->depth + 2 : s->depth; /* more: what is dropped last */
     s->window = calloc(s->ring, sizeof *s->window);
-    status = s->window ? cell_make(s) : trail(CUE_ENOMEM, "%s: no memory for a depth of %u", lane->url, s->depth);
+    status = s->window ? 0 : trail(CUE_ENOMEM, "%s: no memory for a depth of %u", lane->url, s->depth);
+    if (!status && opts->full == CUE_DROP_OLD)
+        status = backlog_make(s);
+    if (!status)
+        status = cell_make(s);
     if (!status)
         status = sender_prepare(s);
     if (status) {
         link_close(s, &s->data); /* before what its callbacks use goes */
         cell_drop(s);
         free(s->window);
+        free(s->backlog);
         pthread_mutex_destroy(&s->lock);
         pthread_mutex_destroy(&s->pipe_lock);
     }
@@ -608,8 +645,8 @@ static void linger(struct sender *s)
 {
     int64_t deadline = deadline_of(CUE_NS(s->linger_ns));
     pthread_mutex_lock(&s->lock);
-    if (s->welcome)
-        append_missed(s);
+    if (s->welcome && !backlog_length(s))
+        window_missed(s);
     sender_flush(s);
     while (held(s)) {
         int64_t nap = deadline_nap(deadline);
@@ -626,6 +663,14 @@ static void linger(struct sender *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+static int drain_nap(struct sender *s, int64_t deadline)
+{
+    int64_t nap = deadline_nap(deadline);
+    int status = nap <= 0 ? CUE_ETIMEDOUT : nap_for_answer(s, nap);
+    take_word(s);
+    return status;
+}
+
 /* Until what was sent before is acknowledged. */
 static int sender_drain(cue_channel *ch, int64_t deadline)
 {
@@ -635,10 +680,10 @@ static int sender_drain(cue_channel *ch, int64_t deadline)
     if (!status)
         sender_flush(s);
     take_word(s);
-    for (uint64_t until = s->next; !status && s->base < until; take_word(s)) {
-        int64_t nap = deadline_nap(deadline);
-        status = nap <= 0 ? CUE_ETIMEDOUT : nap_for_answer(s, nap);
-    }
+    for (uint64_t ticket = s->backlog_next; !status && s->backlog_first < ticket;)
+        status = drain_nap(s, deadline);
+    for (uint64_t until = s->next; !status && s->base < until;)
+        status = drain_nap(s, deadline);
     pthread_mutex_unlock(&s->lock);
     socket_leave(&s->lane);
     return status;
@@ -658,6 +703,7 @@ static int sender_close(cue_channel *ch)
     struct sender *s = (struct sender *)ch;
     if (ch->forks != fork_epoch) {
         free(s->window);
+        free(s->backlog);
         return socket_forked(&s->lane);
     }
     socket_shut(&s->lane);
@@ -666,13 +712,14 @@ static int sender_close(cue_channel *ch)
     sender_halt(&s->lane);
     link_close(s, &s->data); /* nothing comes in on it */
     back_close(s);           /* from here on no callbacks */
-    uint64_t lost = settle(s, s->next, false);
+    uint64_t lost = give_up(s);
     packet_forget(s);
     if (s->room_fd >= 0)
         close(s->room_fd);
     cell_drop(s);
     tls_unload(&s->lane);
     free(s->window);
+    free(s->backlog);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->pipe_lock);
     return lost ? trail(CUE_ETIMEDOUT, "%s: %llu messages were not taken over in time; their blocks were freed", s->lane.url,

@@ -1,4 +1,5 @@
-/* Inside the sending end: send.c has the window and the thread, link.c dials, encode.c makes packets, back.c hears a far receiver. */
+/* Inside the sending end: send.c has the window and the thread, backlog.c what drop-old may drop, link.c dials, encode.c makes packets,
+ * back.c hears a far receiver. */
 #ifndef NNG_SENDER_H
 #define NNG_SENDER_H
 
@@ -23,6 +24,7 @@ struct message {
     uint32_t type;
     cue_block view;        /* VIEWED: its lease, until the receiver has its own */
     struct wire_item item; /* `bytes` is our copy */
+    uint64_t ticket;       /* drop-old: its number in the backlog; DROPPED: of the message after it */
 };
 
 struct sender {
@@ -32,6 +34,7 @@ struct sender {
     int64_t flush_ns, linger_ns; /* flush < 0: every message is a batch */
     uint32_t depth, ring;        /* places for messages; in the window, where each may have one with DROPPED before it */
     bool drop_new;
+    struct message *backlog; /* drop-old; NULL: another policy */
     struct link data, back;
     nng_aio *back_aio;               /* NULL: nobody listens on a back connection */
     nng_socket back_sock;            /* on which it does */
@@ -61,6 +64,7 @@ struct sender {
     uint64_t unsent_bytes;        /* about, of those not encoded */
     uint64_t missed;              /* dropped since the last message; the receiver is told before the next */
     uint64_t holes, all_holes;    /* DROPPED in the window, and that ever were */
+    uint64_t backlog_first, backlog_next, backlog_bytes; /* tickets; of its own copies */
     uint64_t bytes_max;
     uint32_t sleepers; /* senders that wait for room */
     int room_fd;       /* cue_channel_fd: an eventfd that is readable while there may be room; -1: nobody asked for it */
@@ -89,11 +93,44 @@ static inline struct message *message_at(struct sender *s, uint64_t number)
     return &s->window[number % s->ring];
 }
 
+/* Messages in the window, and before it. */
+static inline uint64_t window_held(const struct sender *s)
+{
+    return s->next - s->base - s->holes;
+}
+static inline uint64_t backlog_length(const struct sender *s)
+{
+    return s->backlog_next - s->backlog_first;
+}
+static inline bool window_room(const struct sender *s, size_t bytes)
+{
+    return window_held(s) < s->depth && s->next - s->base < s->ring && (s->waiting_bytes + bytes <= s->bytes_max || s->waiting_bytes == 0);
+}
+
 /* ---- send.c ---- */
 /* Wakes the thread, whatever it sleeps for. */
 void sender_poke(struct sender *s);
 /* To those who wait for room, in a send or by a descriptor. `lock` is held. */
 void tell_of_room(struct sender *s);
+/* What was dropped here gets a place of its own in the window. `lock` is held. */
+void window_missed(struct sender *s);
+/* What a message has goes; true: its block was still here, and is free. `lock` is held; `pinned`: as pool_pin says. */
+bool message_forget(struct sender *s, struct message *m, bool pinned);
+
+/* ---- backlog.c; `lock` is held; empty where nothing old is dropped ---- */
+int backlog_make(struct sender *s);
+bool backlog_room(const struct sender *s, size_t bytes);
+/* Where the next message is written, and then: it is. Drops what there is no room for. */
+struct message *backlog_end(const struct sender *s);
+void backlog_added(struct sender *s);
+/* The oldest, out of it; NULL: it is empty. */
+struct message *backlog_take(struct sender *s);
+/* May its oldest enter the window? */
+bool backlog_ready(const struct sender *s);
+/* About a packet of it goes into the window, as far as there is room; false: nothing. */
+bool backlog_admit(struct sender *s);
+/* Of message `number` of the window, or of the first behind it. Where there is no backlog: its number. */
+uint64_t backlog_ticket(struct sender *s, uint64_t number);
 
 /* ---- link.c; by the thread, or when it does not run ---- */
 /* A socket, and dials, without waiting. An error of NNG's. */

@@ -147,8 +147,6 @@ static int check_opts(const struct channel_url *url, unsigned how, const cue_cha
         return trail(CUE_ETYPE, "%s: sockets are streams", url->plain);
     if (opts->role && opts->role != role)
         return trail(CUE_ENOSYS, "%s: receivers listen (role 1) and senders dial (role 2), the reverse is not built in", url->plain);
-    if (opts->full > CUE_DROP_NEW)
-        return trail(CUE_ENOSYS, "%s: sockets can fail or drop the newest when they are full", url->plain);
     if (opts->depth > 1u << 20)
         return trail(CUE_EINVAL, "%s: a depth of %u; at most %u", url->plain, opts->depth, 1u << 20);
     if (opts->max > SOCKET_MAX_EVER)

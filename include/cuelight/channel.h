@@ -61,7 +61,8 @@
  *   who they are: use them where all who can connect may.
  *   Messages go in batches: at once if nothing is under way, else with the next acknowledgement, a full batch, or after `flush`.
  *   A sender may come before its receiver; it holds up to `depth` messages, then sends wait, and it owns one block of 64 bytes of
- *   the pool while it is open.
+ *   the pool while it is open. With full=drop-old it holds up to `depth` that wait, of which the oldest goes, and as many that are under
+ *   way: what was once put into a packet is not dropped. Who asked a question that is dropped hears CUE_EFULL.
  *   A receiver that can map the sender's pool gets blocks as they are, without a copy. One that cannot (another host, another
  *   /dev/shm, no permission) gets a copy of a block, or of what a view shows, in a pool of its own, and becomes its owner; the
  *   copied bytes are counted, and `max` bounds bytes and block together. Both come through the same call.
@@ -138,7 +139,7 @@ typedef struct cue_peer {
 
 typedef struct cue_channel_opts {
     uint32_t kind;  /* CUE_MAILBOX …; 0: what the lane is already, else what the scheme has first */
-    uint32_t full;  /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD (not on sockets); fail drop-new drop-old */
+    uint32_t full;  /* when a send's wait is over: CUE_FAIL (so 0), CUE_DROP_NEW, CUE_DROP_OLD; fail drop-new drop-old */
     uint32_t depth; /* messages that may wait; 0: 1024. Exact; with CUE_DROP_OLD up to twice as many */
     uint32_t type;  /* only messages of this type may pass, others are CUE_ETYPE; 0: any */
     uint32_t role;  /* sockets: 1 listen, 2 dial; 0: receivers listen */
