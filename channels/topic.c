@@ -14,9 +14,8 @@
  * From DOOMED on the message is a block that was freed while leased, whose viewers are its subscribers: there is no count that the
  * killed could leave wrong. A publisher that is killed before DOOMED has reported nothing; who got the message has it.
  *
- * SLEEPING. A subscriber sets SLEEP in its bell (seq_cst), looks at its slot, sleeps; a publisher links (seq_cst) and looks at the bell.
- * Publishers leave SLEEP set: one that is stopped before its wake does not keep the others from waking. Waiting for room is the same
- * the other way round, on `room`.
+ * SLEEPING is on two events of each ring (event.h): its bell for messages, its room for places. A publisher links (seq_cst) and looks
+ * whether the subscriber waits for the bell; it calls once for each sleep, however many messages it publishes before the subscriber runs.
  */
 #include "topic_channel.h"
 
@@ -61,10 +60,8 @@ int topic_nap(struct topic_channel *ch, _Atomic uint32_t *room, uint32_t seen, i
 /* Ends futex waits of this channel; those for room are woken where they are, and look at `woken` at the latest after a watch period. */
 void topic_waits_end(struct topic_channel *ch)
 {
-    if (ch->base.how & CUE_RECV) {
-        atomic_fetch_and_explicit(&ch->ring.shared->bell, ~(uint32_t)FEED_SLEEP, seq_cst); /* pairs with: nap_for_message */
-        futex_wake(&ch->ring.shared->bell, INT_MAX);
-    }
+    if (ch->base.how & CUE_RECV)
+        feed_wake(&ch->ring);                                                /* pairs with: nap_for_message */
     _Atomic uint32_t *napping = atomic_load_explicit(&ch->napping, seq_cst); /* pairs with: topic_nap */
     if (napping)
         futex_wake(napping, INT_MAX);
@@ -129,8 +126,7 @@ static bool topic_doze(cue_channel *base, unsigned how, struct channel_sleep *on
 
 static void topic_rouse(cue_channel *base, unsigned how)
 {
-    if (how & CUE_RECV)
-        subscriber_rouse(topic_channel_of(base));
+    (void)base, (void)how; /* the bit goes by itself, see event.h */
 }
 
 /* ---- counts ---- */
@@ -144,7 +140,7 @@ static void feed_counts(const struct feed *ring, cue_channel_info *out)
     out->bytes += atomic_load_explicit(&ring->shared->bytes, relaxed);
     out->copied += atomic_load_explicit(&ring->shared->copied, relaxed);
     out->gaps += evicted + missed;
-    out->sleeping |= atomic_load_explicit(&ring->shared->bell, relaxed) & FEED_SLEEP;
+    out->sleeping |= event_waited(&ring->shared->bell);
 }
 
 static void topic_counts(struct cue_pool *pool, struct lane_head *head, cue_channel_info *out)

@@ -3,6 +3,7 @@
 #ifndef TOPIC_H
 #define TOPIC_H
 
+#include "event.h"
 #include "lane.h"
 #include "topic_layout.h"
 
@@ -43,7 +44,8 @@ enum feed_link { FEED_LINKED, FEED_FULL, FEED_CLOSED };
 enum feed_link feed_link(const struct feed *ring, uint32_t index, uint64_t *seen_head, uint64_t *at);
 /* Says that position `at` is filled; true: the subscriber sleeps. */
 bool feed_linked(const struct feed *ring, uint64_t at);
-void feed_wake(const struct feed *ring);
+/* Wakes the subscriber; true: it slept. */
+bool feed_wake(const struct feed *ring);
 /* Is there room within the depth? `seen_head`: the caller's copy of where the subscriber was. */
 bool feed_has_room(const struct feed *ring, uint64_t *seen_head);
 /* Takes out the oldest; false: there is none, or it is closed. */

@@ -98,6 +98,5 @@ int topic_shut(cue_channel *base);
 int topic_discard(cue_channel *base);
 int subscriber_drain(struct topic_channel *ch, int64_t deadline);
 bool subscriber_doze(struct topic_channel *ch, struct channel_sleep *on);
-void subscriber_rouse(struct topic_channel *ch);
 
 #endif

@@ -188,13 +188,12 @@ bool feed_linked(const struct feed *ring, uint64_t at)
     uint64_t tail = at;
     if (__builtin_expect(!cas(&ring->shared->tail, &tail, at + 1), 0))
         hint_move(&ring->shared->tail, at + 1);
-    return atomic_load_explicit(&ring->shared->bell, seq_cst) & FEED_SLEEP; /* pairs with: announce_sleep, after the CAS of the slot */
+    return event_waited(&ring->shared->bell); /* after the CAS of the slot */
 }
 
-void feed_wake(const struct feed *ring)
+bool feed_wake(const struct feed *ring)
 {
-    atomic_fetch_add_explicit(&ring->shared->bell, 2, acq_rel); /* the sleeper's expected value is no more; it clears SLEEP itself */
-    futex_wake(&ring->shared->bell, 1);
+    return event_call(&ring->shared->bell, INT_MAX) > 0;
 }
 
 bool feed_evict(const struct feed *ring)
@@ -262,14 +261,12 @@ void feed_advance(const struct feed *ring, uint64_t at, bool at_once)
 {
     struct topic_feed *shared = ring->shared;
     hint_move(&shared->head, at);
-    if (__builtin_expect(!(atomic_load_explicit(&shared->room, seq_cst) & FEED_WAITED), 1)) /* pairs with: nap_for_room, nap_for_taking */
+    if (__builtin_expect(!event_waited(&shared->room), 1))
         return;
     uint64_t tail = atomic_load_explicit(&shared->tail, acquire);
     if (!at_once && tail > at && tail - at > (uint64_t)ring->depth * 3 / 4)
         return;
-    atomic_fetch_add_explicit(&shared->room, 2, acq_rel);
-    atomic_fetch_and_explicit(&shared->room, ~(uint32_t)FEED_WAITED, acq_rel);
-    futex_wake(&shared->room, INT_MAX);
+    event_call(&shared->room, INT_MAX);
 }
 
 bool feed_peek(const struct feed *ring, uint64_t at, struct feed_taken *out)
@@ -298,8 +295,7 @@ void feed_end(const struct feed *ring)
 {
     for (uint64_t i = 0; i < ring->size; i++)
         feed_end_slot(ring, i);
-    atomic_fetch_add_explicit(&ring->shared->room, 2, seq_cst); /* as below */
-    futex_wake(&ring->shared->room, INT_MAX);
+    event_call(&ring->shared->room, INT_MAX); /* as below */
 }
 
 void feed_freeze(const struct feed *ring)
@@ -315,8 +311,7 @@ void feed_freeze(const struct feed *ring)
                 break;
         }
     }
-    atomic_fetch_add_explicit(&ring->shared->room, 2, seq_cst); /* who waits for room finds it closed */
-    futex_wake(&ring->shared->room, INT_MAX);
+    event_call(&ring->shared->room, INT_MAX); /* who waits for room finds it closed */
 }
 
 bool feed_holds(const struct feed *ring, uint32_t index)

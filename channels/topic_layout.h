@@ -18,9 +18,7 @@
 enum {
     TOPIC_PLACES = 128,
     TOPIC_HISTORY = TOPIC_PLACES - 1, /* the place of the history */
-    TOPIC_SLACK = 128,                /* room beyond the depth for publishers that saw the last free place at the same time */
-    FEED_SLEEP = 1,                   /* in `bell`: the subscriber sleeps, or is about to */
-    FEED_WAITED = 1                   /* in `room`: publishers sleep until there is room, or are about to */
+    TOPIC_SLACK = 128                 /* room beyond the depth for publishers that saw the last free place at the same time */
 };
 
 /* A place of the table: 0: free | bits 0-7 party + 1, 255: the history | 8 CLOSING | 12-31 low bits of the subscription's generation
@@ -62,10 +60,10 @@ struct topic_feed {
     _Atomic uint64_t tail; /* publishers: the next position. A hint, never ahead of the slots */
     uint64_t pad1[15];
     _Atomic uint64_t head; /* the first position that was not taken out. A hint, never ahead of the slots */
-    _Atomic uint32_t room; /* futex of publishers that wait: FEED_WAITED, the rest counts */
+    _Atomic uint32_t room; /* publishers that wait for it (event.h) */
     uint32_t spare0;
     uint64_t pad2[14];
-    _Atomic uint32_t bell; /* futex of the subscriber: FEED_SLEEP, the rest counts wake-ups */
+    _Atomic uint32_t bell; /* the subscriber that waits for messages (event.h) */
     uint32_t pad3[31];
     _Atomic uint64_t evicted, missed;               /* messages that it did not get: taken out as old by publishers; never put in */
     _Atomic uint64_t received, bytes, copied, peak; /* by the subscriber */

@@ -94,7 +94,7 @@ static int nap_for_room(struct topic_channel *ch, const struct feed *ring, unsig
                         const uint64_t *until)
 {
     _Atomic uint32_t *room = &ring->shared->room;
-    uint32_t seen = atomic_fetch_or_explicit(room, FEED_WAITED, seq_cst) | FEED_WAITED; /* pairs with: feed_advance */
+    uint32_t seen = event_prepare(room); /* pairs with: feed_advance */
     uint64_t head = 0;
     if (atomic_load_explicit(&ch->topic->place[place], seq_cst) != word ||
         ring_ready(ring, &head, until)) /* pairs with: topic_place_close */
@@ -271,10 +271,8 @@ static int publish(struct topic_channel *ch, const struct parcel *parcel, uint64
 static void wake_all(struct topic_channel *ch, const uint64_t sleepers[2])
 {
     for (unsigned place = next_open(sleepers, 0); place < TOPIC_PLACES; place = next_open(sleepers, place + 1))
-        if (ch->outlets[place].word && place != TOPIC_HISTORY) {
-            feed_wake(&ch->outlets[place].ring);
+        if (ch->outlets[place].word && place != TOPIC_HISTORY && feed_wake(&ch->outlets[place].ring))
             atomic_fetch_add_explicit(&ch->topic->wakes, 1, relaxed); /* a count for people */
-        }
 }
 
 /* The message went, or would have gone if anybody had been there. */
@@ -465,7 +463,7 @@ bool publisher_doze(struct topic_channel *ch, struct channel_sleep *on)
     if (full) { /* the outlet's lease holds it until this thread, or another one that sends, looks at the table again */
         struct outlet *outlet = &ch->outlets[place];
         on->word = &outlet->ring.shared->room;
-        on->value = atomic_fetch_or_explicit(on->word, FEED_WAITED, seq_cst) | FEED_WAITED; /* pairs with: feed_advance */
+        on->value = event_prepare(on->word); /* pairs with: feed_advance */
         full = atomic_load_explicit(&ch->topic->place[place], seq_cst) == outlet->word && !feed_has_room(&outlet->ring, &outlet->head);
     }
     lock_release(&ch->lock);

@@ -54,7 +54,7 @@ void topic_died(const struct lane *lane, unsigned slot, uint32_t epoch)
         if (word && place_party(word) == slot + 1) {
             topic_place_close(lane, place, word);
         } else if (word && !(word & PLACE_CLOSING) && feed_enter(lane, place, word, &ring)) {
-            if (atomic_load_explicit(&ring.shared->bell, seq_cst) & FEED_SLEEP && feed_queued(&ring))
+            if (event_waited(&ring.shared->bell) && feed_queued(&ring))
                 feed_wake(&ring); /* the dead one may have been about to */
             feed_leave(&ring);
         }

@@ -167,13 +167,8 @@ static bool spin_for_message(struct topic_channel *ch, int64_t began, int64_t de
 /* Nothing is there: true, and the next publisher wakes `bell`, which is not `*value` any more. */
 static bool announce_sleep(struct topic_channel *ch, uint32_t *value)
 {
-    *value = atomic_fetch_or_explicit(&ch->ring.shared->bell, FEED_SLEEP, seq_cst) | FEED_SLEEP; /* pairs with: feed_linked */
+    *value = event_prepare(&ch->ring.shared->bell); /* pairs with: feed_linked */
     return !past_left(ch) && !feed_waiting(&ch->ring, ch->at);
-}
-
-void subscriber_rouse(struct topic_channel *ch)
-{
-    atomic_fetch_and_explicit(&ch->ring.shared->bell, ~(uint32_t)FEED_SLEEP, acq_rel);
 }
 
 /* Nothing waits, and nothing more will come. */
@@ -207,7 +202,6 @@ static int nap_for_message(struct topic_channel *ch, int64_t deadline)
         if (!status)
             status = topic_after_nap(ch->lane.pool, futex_wait(&ch->ring.shared->bell, value, nap));
     }
-    subscriber_rouse(ch);
     return status;
 }
 
@@ -414,7 +408,7 @@ int topic_shut(cue_channel *base)
 static int nap_for_taking(struct topic_channel *ch, uint64_t until, int64_t deadline)
 {
     _Atomic uint32_t *room = &ch->ring.shared->room;
-    uint32_t seen = atomic_fetch_or_explicit(room, FEED_WAITED, seq_cst) | FEED_WAITED; /* pairs with: feed_advance */
+    uint32_t seen = event_prepare(room); /* pairs with: feed_advance */
     int64_t nap = deadline_nap(deadline);
     if (!past_left(ch) && feed_passed(&ch->ring, until))
         return 0;

@@ -1,7 +1,8 @@
 /* An event that any number of processes wait for: a futex word with a number and a bit "somebody waits" (channels/event.h). What is waited
    for is a counter here (queue.pml has the ring).
      wait   v = number + 1; word := (v, 1), one CAS; look again; FUTEX_WAIT(word, (v, 1))
-     call   make it so; the bit is set? number += 1, v; FUTEX_WAKE one; nobody slept: CAS (v, 1) -> (v, 0)
+     call   make it so; the bit is set? number += 1, v; FUTEX_WAKE one; nobody slept: CAS (v, 1) -> (v, 0). With -DALL it wakes all, and
+            always does the last step
    After a take: if more is there and the bit is set, call for the next one (the baton). Whoever calls may be killed or stopped between two steps, a
    woken receiver may be killed before it takes; the reaper calls all.
    Checked: at the end no receiver sleeps while a message is there, unless the only ones left are a stopped sender's.
@@ -36,7 +37,11 @@ inline call() {
      atomic { wake_one() }
 #else
      atomic { num=num+1; v=num };
+#ifdef ALL
+     atomic { inq[0]=0; inq[1]=0; woke=0 };
+#else
      atomic { wake_one() };
+#endif
      if :: !woke -> if :: atomic { num==v && bit_ -> bit_=0 } :: else fi :: else fi
 #endif
   :: else
