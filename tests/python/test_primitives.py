@@ -558,6 +558,36 @@ def test_locking_adds_of_threads_sum_up():
     assert one.get() == 15_000
 
 
+def test_a_killed_process_leaves_locking_types_as_they_are(tmp_path, child):
+    memory = memoryview(shared(tmp_path / "memory"))
+    kinds = {"LockingInt64": 0, "LockingUInt64": 64, "LockingDouble": 128}
+    ours = [getattr(atomic, kind)(memory[offset : offset + 48]) for kind, offset in kinds.items()]
+    for one in ours:
+        one.set(7)
+    code = "".join(f"at({kind}, {offset})._lock.acquire()\n" for kind, offset in kinds.items())
+    holder = child(SHARED + f"from cuelight.atomic import *\n{code}print(1, flush=True); time.sleep(60)", tmp_path / "memory")
+    assert holder.line() == "1"
+    holder.process.kill()
+    holder.process.wait()
+    assert (ours[0].add(1), ours[1].get(), ours[2].set(2.5)) == (7, 7, None)
+    assert [one.get() for one in ours] == [8, 7, 2.5]
+
+
+def test_without_lock_free_forms_they_have_a_lock(child):
+    code = """
+    from cuelight import _memory
+    _memory.AtomicInt64 = _memory.AtomicUInt64 = _memory.AtomicDouble = None
+    from cuelight import atomic, primitives
+    from cuelight.heap import Heap
+    from cuelight.types import Box
+    assert primitives.AtomicInt64 is primitives.AtomicUInt64 is primitives.AtomicDouble is None
+    kinds = atomic.AtomicInt64, atomic.AtomicUInt64, atomic.AtomicDouble
+    assert kinds == (atomic.LockingInt64, atomic.LockingUInt64, atomic.LockingDouble)
+    assert [Box[kind](Heap()).add(1) for kind in kinds] == [0, 0, 0.0]
+    """
+    child(code).end()
+
+
 # ---- cuelight.util ----
 
 

@@ -1,11 +1,13 @@
 """Atomic numbers for every architecture, under `mpmetrics.atomic`'s names.
 
 `AtomicInt64`, `AtomicUInt64` and `AtomicDouble` are those of `cuelight.primitives`, or `LockingInt64`, `LockingUInt64` and
-`LockingDouble` where the architecture has none.
+`LockingDouble` where the architecture has none. The value of these is one word that is stored at once, so it is whole also after
+the death of a process that was just changing it: nobody has to be told of that, as who takes a `Lock` has.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from . import primitives
@@ -17,15 +19,31 @@ __all__ = ["AtomicDouble", "AtomicInt64", "AtomicUInt64", "LockingDouble", "Lock
 class _Locking(Struct):
     """What the three have in common: a value and the lock that guards it."""
 
+    def _take(self) -> None:
+        while True:
+            try:
+                self._lock.acquire()
+            except OSError as error:
+                if error.errno != errno.EOWNERDEAD:
+                    raise
+            else:
+                return
+
     def get(self) -> Any:
         """The current value."""
-        with self._lock:
+        self._take()
+        try:
             return self._value.value
+        finally:
+            self._lock.release()
 
     def set(self, value: Any) -> None:
         """Set the value. A whole number out of range wraps around."""
-        with self._lock:
+        self._take()
+        try:
             self._value.value = value
+        finally:
+            self._lock.release()
 
     def add(self, amount: Any, raise_on_overflow: bool = True) -> Any:
         """Add `amount`.
@@ -47,7 +65,8 @@ class _Locking(Struct):
         OverflowError
             The sum does not fit and `raise_on_overflow`.
         """
-        with self._lock:
+        self._take()
+        try:
             value = self._value
             before = value.value
             after = before + amount
@@ -55,6 +74,8 @@ class _Locking(Struct):
             if raise_on_overflow and value.value != after and after == after:
                 raise OverflowError(f"{before} + {amount} too large to fit")
             return before
+        finally:
+            self._lock.release()
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__}: {self._value.value!r}>"
