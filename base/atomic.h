@@ -19,6 +19,12 @@ static inline bool cas(_Atomic uint64_t *word, uint64_t *expected, uint64_t desi
     return atomic_compare_exchange_strong_explicit(word, expected, desired, acq_rel, acquire);
 }
 
+/* The same where another word is read after it that somebody writes before he reads this one. */
+static inline bool cas_seq_cst(_Atomic uint64_t *word, uint64_t *expected, uint64_t desired)
+{
+    return atomic_compare_exchange_strong_explicit(word, expected, desired, seq_cst, acquire);
+}
+
 /* Fetches the line of a word that is about to be changed, and that another CPU changed last, once instead of first for reading. GCC
  * makes a fetch for reading of __builtin_prefetch(…, 1) unless it is told that the CPU knows PREFETCHW; all of x86-64 do, or pass over it. */
 static inline void fetch_to_write(const void *at)

@@ -91,7 +91,7 @@ void block_finish(struct cue_pool *pool, struct record *rec, uint32_t index, uin
         recovery_hooks->finishing(pool, rec, index, generation);
     state = atomic_load_explicit(&rec->state, acquire);
     while (rec_state(state) == REC_DOOMED && rec_generation(state) == generation && (state & REC_TOPIC) == topic)
-        if (cas(&rec->state, &state, rec_word(REC_FREE, 0, generation + 1))) { /* !! exactly one wins */
+        if (cas_seq_cst(&rec->state, &state, rec_word(REC_FREE, 0, generation + 1))) { /* !! exactly one wins */
             block_returned(pool, index);
             return;
         }
@@ -553,8 +553,9 @@ int cue_block_copy(const cue_block *from, cue_pool *to, const cue_block_opts *op
         return status;
     if (from->size)
         memcpy(out->data, from->data, from->size);
-    atomic_fetch_add_explicit(&to->copied, from->size, relaxed);     /* a count for people */
-    uint64_t state = atomic_load_explicit(&ref.rec->state, acquire); /* after the copy: if it is still the block, it was all along */
+    atomic_fetch_add_explicit(&to->copied, from->size, relaxed); /* a count for people */
+    atomic_thread_fence(acquire);                                /* the copy before the look: if it is still the block, it was all along */
+    uint64_t state = atomic_load_explicit(&ref.rec->state, acquire);
     if (rec_generation(state) != ref.generation || rec_state(state) == REC_FREE)
         status = trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
     else if (publish)

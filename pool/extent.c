@@ -22,6 +22,10 @@
  * extents cannot be used by others until then. Who finds no room says so (`pressure`), and all give up what they hold when they
  * next need an extent, before they sleep in the library, or when they free something while others wait for room.
  *
+ * `largest` says how long a run an extent that nobody owns has room for, so that who looks for room can pass it over. What comes free
+ * makes it unknown. Who gives the extent up says it first and then looks once more at what came free; who frees does so first and
+ * then looks at `largest` (both seq_cst): one of the two sees the other, and no free run stays unknown (model hint.pml).
+ *
  * A run longer than an extent covers whole extents, each CLAIMed for its head record, and perhaps the first granules of one
  * more, whose first record is a TAIL that names the head. Claims are made in ascending order and only of extents that we own
  * and found empty; the head's store OWNED is the commit. A claim or tail counts while the head is live with the generation it
@@ -182,7 +186,7 @@ static uint32_t long_start(const struct held_extent *held, uint32_t cell)
 
 static bool record_free(const struct cue_pool *pool, uint32_t granule)
 {
-    return rec_state(atomic_load_explicit(&granule_record(pool, granule)->state, acquire)) == REC_FREE; /* pairs with: block_drop */
+    return rec_state(atomic_load_explicit(&granule_record(pool, granule)->state, seq_cst)) == REC_FREE; /* pairs with: block_drop */
 }
 
 /* The runs that were freed last stay out of the bitmaps for a moment: the next one of their size takes one as it is. They must be
@@ -271,7 +275,7 @@ static bool held_absorb(struct cue_pool *pool, struct held_extent *held, bool wa
     }
     returned_fetch(pool, held);
     for (uint32_t w = 0; w < (held->granules + 63) / 64; w++) {
-        if (!atomic_load_explicit(&extent->returned[w], relaxed)) /* a hint */
+        if (!atomic_load_explicit(&extent->returned[w], seq_cst)) /* pairs with: returned */
             continue;
         uint64_t hints = atomic_exchange_explicit(&extent->returned[w], 0, acq_rel) & held->start[w];
         for (; hints; hints &= hints - 1) {
@@ -302,7 +306,7 @@ static uint32_t granules_covered(struct cue_pool *pool, uint32_t granule, uint32
             uint64_t claim =
                 OWNER_CLAIM | (state >> 4 & 0xfff) << 4 | (atomic_load_explicit(&rec->id, relaxed) & 0xffff) << 16 | (uint64_t)head << 32;
             if (owner_vacant(pool, claim)) {
-                if (cas(&rec->state, &again, rec_word(REC_FREE, 0, rec_generation(again) + 1)))
+                if (cas_seq_cst(&rec->state, &again, rec_word(REC_FREE, 0, rec_generation(again) + 1)))
                     return 0;
                 state = again;
                 continue;
@@ -362,7 +366,9 @@ static void held_give_up(struct cue_pool *pool, struct held_extent *held)
 {
     struct extent *extent = &pool->extents[held->number];
     held_absorb(pool, held, false);
-    atomic_store_explicit(&extent->largest, held_longest(held), relaxed);                                     /* a hint */
+    do
+        atomic_store_explicit(&extent->largest, held_longest(held), seq_cst); /* pairs with: returned (my word, then yours) */
+    while (held_absorb(pool, held, false));
     atomic_store_explicit(&extent->owner, held->nfree == held->granules ? OWNER_EMPTY : OWNER_NONE, release); /* pairs with: extent_adopt */
     *held = pool->held[--pool->nheld];
 }
@@ -384,6 +390,7 @@ static struct held_extent *extent_adopt(struct cue_pool *pool, uint32_t number, 
         atomic_store_explicit(&extent->meta, 1, release); /* pairs with: extent_meta_present */
         pool_count_present(pool, (int64_t)pool->meta_stride);
     }
+    atomic_store_explicit(&extent->largest, UINT32_MAX, relaxed); /* until it is given up: then who frees need not write it */
     struct held_extent *held = &pool->held[pool->nheld++];
     held->number = number;
     held->granules = extent_granules(pool, number);
@@ -463,18 +470,18 @@ struct wish {
     void *arg;
 };
 
-/* The first free place for `count` granules at a multiple of `align` (in granules, from the start of the data). */
-static uint32_t held_place(const struct cue_pool *pool, const struct held_extent *held, const struct wish *wish)
+/* The first free place from `from` on for `count` granules at a multiple of `align` (in granules, from the start of the data). */
+static uint32_t held_place(const struct cue_pool *pool, const struct held_extent *held, const struct wish *wish, uint32_t from)
 {
     uint32_t count = wish->count, align = wish->align;
     uint32_t base = held->number * granules_per_extent(pool), end = held->granules;
     if (held->nfree < count)
         return UINT32_MAX;
     uint32_t warm = held->warm;
-    if (warm + count <= end && (base + warm) % align == 0 && bit_next(held->free, warm, warm + count, false) == warm + count &&
+    if (from == 0 && warm + count <= end && (base + warm) % align == 0 && bit_next(held->free, warm, warm + count, false) == warm + count &&
         (!wish->present || held_present(pool, held, warm, count)))
         return warm;
-    for (uint32_t at = bit_next(held->free, 0, end, true); at < end;) {
+    for (uint32_t at = bit_next(held->free, from, end, true); at < end;) {
         uint32_t aligned = (base + at + align - 1) / align * align - base;
         uint32_t stop = bit_next(held->free, at, end, false);
         for (; aligned < stop && stop - aligned >= count; aligned += align)
@@ -485,26 +492,36 @@ static uint32_t held_place(const struct cue_pool *pool, const struct held_extent
     return UINT32_MAX;
 }
 
-/* Takes the run if it fits: 0, 1: does not fit, or a status. */
+static void record_own(struct cue_pool *pool, uint32_t granule, const struct wish *wish)
+{
+    struct record *rec = granule_record(pool, granule);
+    uint64_t state = atomic_load_explicit(&rec->state, acquire);
+    record_fill(rec, wish->fresh, wish->count);
+    atomic_store_explicit(&rec->state, rec_word(REC_OWNED, pool->self + 1, rec_generation(state)), release); /* !! */
+}
+
+/* Takes the run if it fits: 0, 1: does not fit, or a status. A place that `make` does not want, for which somebody who is stopped may be
+ * the reason, is passed over. */
 static int held_take(struct cue_pool *pool, struct held_extent *held, const struct wish *wish, uint32_t *granule)
 {
-    uint32_t at = held_place(pool, held, wish);
-    if (at == UINT32_MAX)
-        return 1;
-    int status = held_populate(pool, held, at, wish->count);
-    if (status)
-        return status;
-    *granule = held->number * granules_per_extent(pool) + at;
-    if (wish->make) {
-        status = wish->make(pool, *granule, wish->arg);
+    uint32_t from = 0, at;
+    int status;
+    do {
+        at = held_place(pool, held, wish, from);
+        if (at == UINT32_MAX)
+            return 1;
+        status = held_populate(pool, held, at, wish->count);
         if (status)
             return status;
-    } else {
-        struct record *rec = granule_record(pool, *granule);
-        uint64_t state = atomic_load_explicit(&rec->state, acquire);
-        record_fill(rec, wish->fresh, wish->count);
-        atomic_store_explicit(&rec->state, rec_word(REC_OWNED, pool->self + 1, rec_generation(state)), release); /* !! */
-    }
+        *granule = held->number * granules_per_extent(pool) + at;
+        status = wish->make ? wish->make(pool, *granule, wish->arg) : 0;
+        from = held->warm && status > 0 ? 0 : at + wish->count;
+        held->warm = status > 0 ? 0 : held->warm; /* from the start on */
+    } while (status > 0);
+    if (status)
+        return status;
+    if (!wish->make)
+        record_own(pool, *granule, wish);
     bits_clear(held->free, at, wish->count);
     held_start_run(held, at, wish->make ? 1 : wish->count); /* of a slab there are hints, see run_dissolved */
     held->nfree -= wish->count;
@@ -837,8 +854,8 @@ static void returned(struct cue_pool *pool, uint32_t granule, bool hint)
     }
     if (hint)
         atomic_fetch_or_explicit(&extent->returned[at / 64], UINT64_C(1) << (at % 64), seq_cst);
-    if (owner_kind(owner) == OWNER_NONE)
-        atomic_store_explicit(&extent->largest, UINT32_MAX, relaxed); /* a hint */
+    if (atomic_load_explicit(&extent->largest, seq_cst) != UINT32_MAX) /* pairs with: held_give_up (my word, then yours) */
+        atomic_store_explicit(&extent->largest, UINT32_MAX, relaxed);
 }
 
 void run_returned(struct cue_pool *pool, uint32_t granule)
@@ -863,7 +880,7 @@ void run_tail_sweep(struct cue_pool *pool, uint32_t granule)
     uint64_t committed = first ? atomic_load_explicit(&first->state, acquire) : 0;
     if (rec_state(committed) != REC_FREE && rec_generation(committed) == generation)
         return;
-    if (cas(&rec->state, &state, rec_word(REC_FREE, 0, rec_generation(state) + 1)))
+    if (cas_seq_cst(&rec->state, &state, rec_word(REC_FREE, 0, rec_generation(state) + 1)))
         run_returned(pool, granule);
 }
 

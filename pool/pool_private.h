@@ -11,6 +11,8 @@ static inline void record_fill(struct record *rec, const struct fresh *fresh, ui
 {
     verify_transition(atomic_load_explicit(&rec->state, relaxed),
                       rec_word(REC_OWNED, 0, rec_generation(atomic_load_explicit(&rec->state, relaxed))));
+    atomic_thread_fence(
+        release); /* FREE before all of it: who read some of it in the former life sees that it is over. pairs with: info_read */
     /* relaxed: made readable by the release store of the state word */
     atomic_store_explicit(&rec->size_word, rec_size_word(fresh->size, granules), relaxed);
     atomic_store_explicit(&rec->type, fresh->type, relaxed);

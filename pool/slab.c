@@ -6,7 +6,8 @@
  * and one release store. Whoever frees a block of a slab that is not its own sets the block's bit in `returned`: a hint.
  *
  * Each thread has a cursor a class, in a slab that it owns. A full slab is given up (its owner word becomes NONE) and is found
- * again by anybody through the extent's `slabs` hint once something in it was freed. A slab that is empty when its owner gives
+ * again by anybody through the extent's `slabs` hint once something in it was freed: who frees sets the bit in `returned` and looks at
+ * the owner word then, who gives it up stores NONE and looks at `returned` then, so one of them sets the hint. A slab that is empty when its owner gives
  * it up for good is dissolved: SLAB -> FREE of the run; only its owner may do that, so nobody allocates in it meanwhile.
  *
  * Making: the run is reserved (private), the owner word is ours by CAS, stride and lines are set and present, then the head
@@ -42,10 +43,15 @@ static uint64_t valid_bits(uint32_t blocks, uint32_t word)
     return left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
 }
 
+static uint32_t blocks_of(const struct cue_pool *pool, uint32_t stride)
+{
+    return (UINT32_C(1) << pool->slab_shift) / stride;
+}
+
 static void cursor_absorb(struct slab_cursor *cursor)
 {
     for (uint32_t w = 0; w * 64 < cursor->blocks; w++)
-        if (atomic_load_explicit(&cursor->head->returned[w], relaxed)) /* a hint */
+        if (atomic_load_explicit(&cursor->head->returned[w], seq_cst)) /* pairs with: mark_available */
             cursor_add(cursor, w, atomic_exchange_explicit(&cursor->head->returned[w], 0, acq_rel) & valid_bits(cursor->blocks, w));
 }
 
@@ -76,6 +82,14 @@ static void mark_available(struct cue_pool *pool, uint32_t slab)
         atomic_fetch_or_explicit(&extent->slabs, bit, release);
 }
 
+static bool some_returned(struct slab *head)
+{
+    uint64_t some = 0;
+    for (uint32_t w = 0; w < POOL_SLAB_WORDS; w++)
+        some |= atomic_load_explicit(&head->returned[w], seq_cst); /* pairs with: slab_hint */
+    return some;
+}
+
 /* Lets go of the slab; what is free in it is left as hints. With `dissolve` an empty one becomes a free run. */
 static bool cursor_give_up(struct cue_pool *pool, struct slab_cursor *cursor, bool dissolve)
 {
@@ -92,30 +106,27 @@ static bool cursor_give_up(struct cue_pool *pool, struct slab_cursor *cursor, bo
         empty = cursor_scan(cursor) == cursor->blocks && rec_state(state) == REC_SLAB &&
                 cas(&run->state, &state, rec_word(REC_FREE, 0, rec_generation(state) + 1)); /* !! */
     }
-    bool some = false;
     for (uint32_t w = 0; !empty && w * 64 < cursor->blocks; w++)
-        if (cursor->bits[w]) {
+        if (cursor->bits[w])
             atomic_fetch_or_explicit(&head->returned[w], cursor->bits[w], release);
-            some = true;
-        }
     memset(cursor->bits, 0, sizeof cursor->bits);
     cursor->top = 0;
     cursor->head = NULL;
-    atomic_store_explicit(&head->owner, OWNER_NONE, release); /* pairs with: cursor_claim */
+    atomic_store_explicit(&head->owner, OWNER_NONE, seq_cst); /* pairs with: cursor_claim, slab_hint (my word, then yours) */
     if (empty)
         run_dissolved(pool, granule);
-    else if (some)
+    else if (some_returned(head)) /* also what came back while it was ours */
         mark_available(pool, cursor->slab);
     return empty;
 }
 
-static void cursor_enter(struct cue_pool *pool, struct slab_cursor *cursor, uint32_t slab)
+/* `stride` has been looked at: what the head says of it is not asked again. */
+static void cursor_enter(struct cue_pool *pool, struct slab_cursor *cursor, uint32_t slab, uint32_t stride)
 {
-    struct slab *head = slab_head(pool, slab);
-    cursor->head = head;
+    cursor->head = slab_head(pool, slab);
     cursor->slab = slab;
-    cursor->stride = atomic_load_explicit(&head->stride, relaxed); /* stable while we own the slab */
-    cursor->blocks = atomic_load_explicit(&head->blocks, relaxed);
+    cursor->stride = stride;
+    cursor->blocks = blocks_of(pool, stride);
     cursor->records = slab_record(pool, slab, 0);
     cursor->data = pool->data + ((uint64_t)slab << pool->slab_shift);
     cursor->first_index = INDEX_R2 | slab << (pool->slab_shift - 6);
@@ -131,28 +142,36 @@ static bool cursor_claim(struct cue_pool *pool, struct slab_cursor *cursor, uint
         return false;
     struct record *run = granule_record(pool, first_granule_of_slab(pool, slab));
     uint64_t state = atomic_load_explicit(&run->state, acquire);
-    uint32_t has = atomic_load_explicit(&head->stride, relaxed), blocks = atomic_load_explicit(&head->blocks, relaxed);
-    bool sane = has >= POOL_LINE && has % POOL_LINE == 0 && blocks == (UINT32_C(1) << pool->slab_shift) / has &&
-                atomic_load_explicit(&head->lines, acquire) >= blocks;
+    uint32_t has = atomic_load_explicit(&head->stride, relaxed);
+    bool sane = has >= POOL_LINE && has % POOL_LINE == 0 && atomic_load_explicit(&head->blocks, relaxed) == blocks_of(pool, has) &&
+                atomic_load_explicit(&head->lines, acquire) >= blocks_of(pool, has);
     if (rec_state(state) != REC_SLAB || (stride && has != stride) || !sane) {
         atomic_store_explicit(&head->owner, OWNER_NONE, release);
         return false;
     }
-    cursor_enter(pool, cursor, slab);
+    cursor_enter(pool, cursor, slab, has);
     cursor_absorb(cursor);
     if (owner_kind(was) != OWNER_NONE)
         cursor_scan(cursor); /* from the dead: after the hints were emptied */
     return true;
 }
 
+/* A bit for each slab that the extent has: damage must not lead us out of it. */
+static uint64_t slabs_within(const struct cue_pool *pool, uint32_t extent)
+{
+    unsigned shift = pool->extent_shift - pool->slab_shift;
+    uint64_t most = UINT64_C(1) << shift, left = (pool->data_bytes >> pool->slab_shift) - ((uint64_t)extent << shift);
+    return valid_bits((uint32_t)(left < most ? left : most), 0);
+}
+
 static bool cursor_adopt(struct cue_pool *pool, struct slab_cursor *cursor, uint32_t stride)
 {
+    unsigned shift = pool->extent_shift - pool->slab_shift;
     for (uint32_t n = 0; n < pool->nextents; n++) {
         struct extent *extent = &pool->extents[n];
-        uint64_t hints = atomic_load_explicit(&extent->slabs, acquire);
+        uint64_t hints = atomic_load_explicit(&extent->slabs, acquire) & slabs_within(pool, n);
         if (!hints || !extent_meta_present(pool, n))
             continue;
-        unsigned shift = pool->extent_shift - pool->slab_shift;
         for (; hints; hints &= hints - 1) {
             uint32_t slab = (n << shift) + (uint32_t)__builtin_ctzll(hints);
             if (!cursor_claim(pool, cursor, slab, stride))
@@ -175,7 +194,7 @@ struct making {
 static int slab_make(struct cue_pool *pool, uint32_t granule, void *arg)
 {
     struct making *making = arg;
-    uint32_t slab = granule >> (pool->slab_shift - POOL_GRANULE_SHIFT), blocks = (UINT32_C(1) << pool->slab_shift) / making->stride;
+    uint32_t slab = granule >> (pool->slab_shift - POOL_GRANULE_SHIFT), blocks = blocks_of(pool, making->stride);
     struct slab *head = slab_head(pool, slab);
     uint64_t owner = atomic_load_explicit(&head->owner, acquire);
     if (!owner_vacant(pool, owner) || !cas(&head->owner, &owner, owner_cursor(pool)))
@@ -195,7 +214,7 @@ static int slab_make(struct cue_pool *pool, uint32_t granule, void *arg)
     atomic_store_explicit(&head->blocks, blocks, relaxed);
     for (uint32_t w = 0; w < POOL_SLAB_WORDS; w++)
         atomic_store_explicit(&head->returned[w], 0, relaxed); /* a hint that is lost here is found by the bits below */
-    cursor_enter(pool, making->cursor, slab);
+    cursor_enter(pool, making->cursor, slab, making->stride);
     for (uint32_t w = 0; w * 64 < blocks; w++)
         cursor_add(making->cursor, w, valid_bits(blocks, w));
     struct record *run = granule_record(pool, granule);
@@ -311,6 +330,8 @@ int slab_take(struct cue_pool *pool, uint64_t room, const struct fresh *fresh, s
 void slab_returned(struct cue_pool *pool, uint32_t index)
 {
     uint32_t ordinal = ordinal_of_index(pool, index);
+    if (ordinal >= atomic_load_explicit(&slab_head(pool, slab_of_index(pool, index))->blocks, relaxed))
+        return; /* damage: the slab has no such block */
     if (!slab_returned_here(pool, index))
         slab_hint(pool, slab_of_index(pool, index), ordinal / 64, UINT64_C(1) << (ordinal % 64));
 }
@@ -318,8 +339,8 @@ void slab_returned(struct cue_pool *pool, uint32_t index)
 void slab_hint(struct cue_pool *pool, uint32_t slab, uint32_t word, uint64_t bits)
 {
     struct slab *head = slab_head(pool, slab);
-    uint64_t had = atomic_fetch_or_explicit(&head->returned[word], bits, seq_cst);
-    if ((had & bits) != bits && owner_kind(atomic_load_explicit(&head->owner, relaxed)) == OWNER_NONE) /* a hint */
+    atomic_fetch_or_explicit(&head->returned[word], bits, seq_cst);            /* pairs with: cursor_give_up, cursor_absorb */
+    if (owner_kind(atomic_load_explicit(&head->owner, seq_cst)) == OWNER_NONE) /* my word, then yours */
         mark_available(pool, slab);
 }
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MEDIUM = 4 << 20, SMALL = 256 << 10, TINY = 64 << 10, TYPE = 7, ID = 42 };
+enum { MEDIUM = 4 << 20, EXTENT = 16, SMALL = 256 << 10, TINY = 64 << 10, TYPE = 7, ID = 42 };
 
 static const cue_block_opts keyed = { .type = TYPE, .id = ID };
 static const cue_block_opts named = { .name = "weights" };
@@ -232,6 +232,44 @@ static int place_is_found(struct stage *stage)
         MUST(cue_block_release(&all[i]));
     free(all);
     return gone;
+}
+
+/* One granule is free that does not fit, and while the victim looks at it and gives it up again, more comes free: who looks next finds
+ * that. An extent is EXTENT granules. */
+static void full_but_for_one(struct stage *stage)
+{
+    const size_t granules[] = { 1, 1, EXTENT - 2, stage->size / POOL_GRANULE - EXTENT };
+    for (int i = 0; i < 4; i++)
+        MUST(cue_block_alloc(stage->pool, granules[i] * POOL_GRANULE, NULL, &stage->block[i]));
+    if (granules_per_extent(stage->pool) != EXTENT)
+        wrong("an extent has %u granules", granules_per_extent(stage->pool));
+    MUST(cue_block_release(&stage->block[1]));
+    extents_give_up(stage->pool);
+}
+static void alloc_in_vain(struct victim *me)
+{
+    if (cue_block_alloc(me->pool, POOL_GRANULE, &(cue_block_opts){ .align = EXTENT * POOL_GRANULE }, &me->block[0]) != CUE_ENOMEM)
+        abort();
+}
+static void rest_comes_free(struct stage *stage)
+{
+    if (stage->block[2].data)
+        MUST(cue_block_release(&stage->block[2]));
+}
+static void rest_is_found(struct stage *stage)
+{
+    cue_block b;
+    MUST(cue_block_alloc(stage->pool, (EXTENT - 2) * POOL_GRANULE, NULL, &b));
+    if (b.data)
+        MUST(cue_block_release(&b));
+    extents_give_up(stage->pool);
+}
+static int rest_and_first(struct stage *stage)
+{
+    rest_is_found(stage);
+    MUST(cue_block_release(&stage->block[0]));
+    MUST(cue_block_release(&stage->block[3]));
+    return -1;
 }
 
 /* ---- leases ---- */
@@ -720,6 +758,14 @@ const struct op ops_pool[] = {
       .prepare = find_it,
       .act = free_it,
       .verify = place_is_found },
+    { .name = "alloc_in_vain",
+      .size = MEDIUM,
+      .full = true,
+      .setup = full_but_for_one,
+      .act = alloc_in_vain,
+      .meanwhile = rest_comes_free,
+      .at_end = rest_is_found,
+      .verify = rest_and_first },
     { .name = "free_leased", .size = MEDIUM, .setup = keep_and_view, .prepare = find_it, .act = free_it, .verify = viewed },
     { .name = "attach", .size = MEDIUM, .setup = keep_64, .act = attach, .verify = whole_64 },
     { .name = "detach", .size = MEDIUM, .setup = keep_64, .prepare = find_it, .act = release_0, .verify = whole_64 },
