@@ -117,8 +117,8 @@ static void acknowledge(struct sender *s, uint64_t upto)
     settle(s, upto + 1, true);
     /* not for each message that is acknowledged: a quarter of the window makes a batch */
     bool closing = atomic_load_explicit(&s->lane.closing, relaxed);
-    if ((!s->sleepers && !s->awaited) || (!closing && !s->backlog &&
-                                          (held(s) > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
+    if ((!s->sleepers && !s->awaited) ||
+        (!closing && !s->backlog && (held(s) > s->depth * UINT64_C(3) / 4 || s->waiting_bytes > s->bytes_max - s->bytes_max / 4)))
         return;
     tell_of_room(s);
 }

@@ -58,12 +58,12 @@ struct sender {
 
     pthread_mutex_t lock;
     struct message *window;
-    uint64_t base, encoded, next; /* numbers; the first message is 1 */
-    uint64_t highest;             /* of all that were ever encoded */
-    uint64_t waiting_bytes;       /* of the window's own copies */
-    uint64_t unsent_bytes;        /* about, of those not encoded */
-    uint64_t missed;              /* dropped since the last message; the receiver is told before the next */
-    uint64_t holes, all_holes;    /* DROPPED in the window, and that ever were */
+    uint64_t base, encoded, next;                        /* numbers; the first message is 1 */
+    uint64_t highest;                                    /* of all that were ever encoded */
+    uint64_t waiting_bytes;                              /* of the window's own copies */
+    uint64_t unsent_bytes;                               /* about, of those not encoded */
+    uint64_t missed;                                     /* dropped since the last message; the receiver is told before the next */
+    uint64_t holes, all_holes;                           /* DROPPED in the window, and that ever were */
     uint64_t backlog_first, backlog_next, backlog_bytes; /* tickets; of its own copies */
     uint64_t bytes_max;
     uint32_t sleepers; /* senders that wait for room */

@@ -1,5 +1,5 @@
-/* What is cut in socket lanes: sending a moved block, a batch, to a far receiver; receiving with its acknowledgements; taking back at
- * close. Only the thread that calls is stepped; NNG's threads and the sender's own run meanwhile, as they do in life.
+/* What is cut in socket lanes: sending a moved block, a batch, to a far receiver; dropping the oldest for a new one; receiving with its
+ * acknowledgements; taking back at close. Only the thread that calls is stepped; NNG's threads and the sender's own run meanwhile, as they do in life.
  *
  * The other end is a process of its own, the PEER (`crash peer …`), which nobody traces and which outlives the victim: it says
  * what it received, must get the rest from whoever comes next, and must come to its end in order. It speaks with the driver in
@@ -262,13 +262,17 @@ static void receiver_far(struct stage *stage)
 }
 
 /* Connected, known to the other end, and nothing under way. */
-static void greeted(struct victim *me)
+static void greeted_by(struct victim *me, cue_channel *ch)
 {
-    me->other[0] = lane_open(me->pool, me->pool_name, CUE_SEND);
+    me->other[0] = ch;
     make_block(me->pool, GREETING, &me->block[0]);
     send_blocks(me->other[0], me->block, GREETING, GREETING);
     while (waiting(me->other[0]))
         poll(NULL, 0, 1);
+}
+static void greeted(struct victim *me)
+{
+    greeted_by(me, lane_open(me->pool, me->pool_name, CUE_SEND));
 }
 static void greeted_with_one(struct victim *me)
 {
@@ -288,6 +292,26 @@ static void send_one(struct victim *me)
 static void send_batch(struct victim *me)
 {
     send_blocks(me->other[0], me->block, NUMBERS - 4, NUMBERS - 1);
+}
+
+/* What is sent waits where it may be dropped, and then goes. */
+static void greeted_to_drop(struct victim *me)
+{
+    char lane[100];
+    snprintf(lane, sizeof lane, "%s?full=drop-old&depth=1", me->pool_name);
+    greeted_by(me, lane_open(me->pool, lane, CUE_SEND));
+    make_block(me->pool, NUMBERS - 1, &me->block[0]);
+}
+/* One under way, one that waits and goes when another comes. */
+static void greeted_and_full(struct victim *me)
+{
+    greeted_to_drop(me);
+    cue_block_release(&me->block[0]);
+    for (uint64_t i = NUMBERS - 3; i < NUMBERS - 1; i++) {
+        make_block(me->pool, i, &me->block[0]);
+        send_blocks(me->other[0], me->block, i, i);
+    }
+    make_block(me->pool, NUMBERS - 1, &me->block[0]);
 }
 
 enum { TOLD, HEARD, TAKEN_BACK }; /* stage->number */
@@ -420,6 +444,24 @@ const struct op ops_nng[] = {
       .setup = receiver_far,
       .prepare = greeted_with_batch,
       .act = send_batch,
+      .meanwhile = go_on,
+      .at_end = all_comes,
+      .verify = came_once },
+    { .name = "nng_send_old",
+      .size = MEDIUM,
+      .threads = true,
+      .setup = receiver_near,
+      .prepare = greeted_to_drop,
+      .act = send_one,
+      .meanwhile = go_on,
+      .at_end = all_comes,
+      .verify = came_once },
+    { .name = "nng_drop_old",
+      .size = MEDIUM,
+      .threads = true,
+      .setup = receiver_near,
+      .prepare = greeted_and_full,
+      .act = send_one,
       .meanwhile = go_on,
       .at_end = all_comes,
       .verify = came_once },

@@ -54,6 +54,19 @@ def test_arrays_and_bytes_from_another_process(name, url, host):
         assert (copied > 20 * 240_000) == (host != "here")
 
 
+def test_the_oldest_are_dropped(name, url):
+    with cue.Pool(name, create=True) as pool, cue.open(url, "w", pool=pool, full="drop-old", depth=4) as out:
+        for i in range(10):
+            out.send(b"%d" % i, timeout=0)
+        assert out.stats()["dropped"] == 6
+        with cue.open(url, "r", pool=pool) as lane:
+            for i in range(6, 10):
+                with lane.recv(timeout=20) as m:
+                    assert (bytes(m), m.gap) == (b"%d" % i, 6 if i == 6 else 0)
+            assert out.drain(timeout=20)
+            assert lane.stats()["gaps"] == 6
+
+
 def test_what_tls_needs_is_said(name):
     with cue.Pool(name, create=True) as pool:
         with pytest.raises((cue.Invalid, cue.NotSupported), match=r"ca|TLS"):
