@@ -10,6 +10,7 @@
 #include <cuelight.h>
 #include <nng/nng.h>
 #include <nng/supplemental/tls/tls.h>
+#include <pthread.h>
 
 static char name[64], folder[TEST_PATH];
 static cue_pool *pool;
@@ -212,6 +213,90 @@ Test(nng_tls, who_sends_learns_of_a_refusal_that_comes_later)
     }
     cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
     cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+/* Accepts so many connections, one after the other, and ends each at once; then nobody listens there. */
+static void *end_each(void *arg)
+{
+    int *listener = arg;
+    for (int i = 0; i < 7; i++) {
+        int fd = accept(*listener, NULL, NULL);
+        if (fd < 0)
+            break;
+        close(fd);
+    }
+    close(*listener);
+    return NULL;
+}
+
+/* An end of a connection is no word on a certificate. */
+Test(nng_tls, a_connection_that_ends_is_no_refusal)
+{
+    NEEDS_TLS;
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port) };
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pthread_t thread;
+    cr_assert(eq(int, bind(listener, (struct sockaddr *)&at, sizeof at), 0));
+    cr_assert(eq(int, listen(listener, 20), 0));
+    cr_assert(eq(int, pthread_create(&thread, NULL, end_each, &listener), 0));
+    cue_channel *s = must_open("client", CUE_SEND, pool);
+    pthread_join(thread, NULL); /* it dials, too */
+    send_number(s, 3);
+    cue_channel *r = must_open("server", CUE_RECV, pool);
+    cr_assert(eq(u64, receive_number(r), 3));
+    cr_assert(eq(int, cue_channel_close(s), 0), "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+Test(nng_tls, a_receiver_without_tls_is_said)
+{
+    NEEDS_TLS;
+    char url[100];
+    cue_channel *r, *s;
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", port);
+    CUE_MUST(cue_channel_open(url, CUE_RECV, &(cue_channel_opts){ .pool = pool }, &r));
+    cr_assert(eq(int, open_as("client", "ca", CUE_SEND, "&server=localhost", pool, &s), CUE_EPERM));
+    cr_assert(strstr(cue_trail(), "does not speak TLS") != NULL, "%s", cue_trail());
+    cr_assert(eq(int, cue_channel_close(r), 0));
+}
+
+struct restarts {
+    char url[600];
+    _Atomic int enough, count;
+};
+
+/* A receiver that is killed at any moment of its first dozen milliseconds, and comes again. */
+static void *restart(void *arg)
+{
+    struct restarts *to = arg;
+    for (; !to->enough; to->count++) {
+        struct cast receiver = cast_start("nng_listen", to->url, name);
+        if (to->count % 2)
+            cast_hear(&receiver, 20000);
+        usleep((useconds_t)(to->count * 737 % 12000));
+        cast_kill(&receiver);
+    }
+    return NULL;
+}
+
+Test(nng_tls, a_receiver_that_restarts_again_and_again_refuses_nobody)
+{
+    NEEDS_TLS;
+    struct restarts restarts = { .count = 0 };
+    pthread_t thread;
+    snprintf(restarts.url, sizeof restarts.url, "tls+tcp://127.0.0.1:%d?ca=%s/ca.pem&cert=%s/server.pem&key=%s/server.key", port, folder,
+             folder, folder);
+    cr_assert(eq(int, pthread_create(&thread, NULL, restart, &restarts), 0));
+    int opened = 0;
+    for (int64_t end = test_now_ms() + 2000; test_now_ms() < end || restarts.count < 20; opened++) {
+        cue_channel *s = NULL;
+        int status = open_as("client", "ca", CUE_SEND, "&server=localhost", pool, &s);
+        cr_assert(eq(int, status, 0), "open %d, after %d restarts: %s", opened, restarts.count, cue_trail());
+        cr_assert(eq(int, cue_channel_close(s), 0));
+    }
+    restarts.enough = 1;
+    pthread_join(thread, NULL);
+    printf("%d opened, %d restarts\n", opened, restarts.count);
 }
 
 Test(nng_tls, certificates_that_are_missing_or_wrong_are_said_at_open)

@@ -139,11 +139,6 @@ static void link_leave(struct sender *s, struct link *link)
 static void ask_why(struct sender *s)
 {
     int refused = tls_ask(&s->lane, ASK_MS);
-    if (refused && !s->suspects) { /* a receiver that ends looks the same: let it be so twice */
-        s->suspects = true;
-        return;
-    }
-    s->suspects = refused;
     pthread_mutex_lock(&s->lock);
     s->refused = refused;
     if (refused)
@@ -211,7 +206,6 @@ int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
     if (pipe && ((!hangs && !unanswered) || !ended(s, link, pipe, hangs))) {
         link->redial_at = link->patience = 0;
         link->deaf = is_welcome(s) ? 0 : link->deaf;
-        s->suspects = s->suspects && link != &s->data;
         return LOOK_CONNECTED_NS;
     }
     int64_t now = clock_ns();

@@ -79,7 +79,6 @@ struct sender {
     unsigned hellos;         /* since we were last welcome */
     int64_t bye_at;          /* when the receiver of the connection said BYE; 0: it did not */
     bool welcome, far, was_far, armed;
-    bool suspects;  /* the thread's: tls: it was refused the last time it asked */
     int refused;    /* tls: why there is no connection: NNG's error, 0: not known */
     nng_msg *stuck; /* a packet that NNG had no room for */
     char scratch[SCRATCH];

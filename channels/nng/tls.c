@@ -7,6 +7,10 @@
  * its own that ends with the handshake, what the matter is: tls_ask. NNG has one error for whatever fails in a handshake, so it asks
  * a second time without a look at the receiver's certificate: if that works, it was this that was wrong, else the receiver
  * does not like ours. Nothing but NNG's greeting goes through such a connection.
+ *
+ * A connection that just ends says nothing of that: a receiver that was killed or goes ends it so, however often in a row. Who refuses
+ * says so, as TLS has it, but may close before we have read that, once in some hundred times; so a connection that just ended is asked for
+ * again, and what then still is no word is none.
  */
 #include "nng_internal.h"
 
@@ -187,24 +191,21 @@ static int ask_with(const struct socket_lane *lane, nng_tls_config *tls, int ms)
     return failed;
 }
 
-/* An error of NNG's if one of the certificates was refused, as it looks: a connection that just ended says the same, since the other end
- * may have been closed before we could read what it says. */
-static int ask_once(const struct socket_lane *lane, int ms)
+static bool just_ended(int failed)
 {
-    int failed = ask_with(lane, lane->tls, ms);
-    if (failed == NNG_ECLOSED || failed == NNG_ECONNSHUT || failed == NNG_ECONNRESET)
-        return NNG_ECRYPTO;
-    return failed == NNG_EPEERAUTH || failed == NNG_ECRYPTO ? failed : 0;
+    return failed == NNG_ECLOSED || failed == NNG_ECONNSHUT || failed == NNG_ECONNRESET;
 }
 
 int tls_ask(const struct socket_lane *lane, int ms)
 {
-    int failed = ask_once(lane, ms);
-    for (int i = 0; i < ASK_AGAIN && failed; i++) { /* its process may be ending, or have been killed */
+    int failed = ask_with(lane, lane->tls, ms);
+    for (int i = 0; i < ASK_AGAIN && just_ended(failed); i++) {
         poll(NULL, 0, ASK_AGAIN_MS);
-        failed = ask_once(lane, ms);
+        failed = ask_with(lane, lane->tls, ms);
     }
-    return failed && ask_with(lane, lane->blind, ms) == 0 ? NNG_EPEERAUTH : failed;
+    if (failed != NNG_EPEERAUTH && failed != NNG_ECRYPTO)
+        return 0;
+    return ask_with(lane, lane->blind, ms) == 0 ? NNG_EPEERAUTH : failed;
 }
 
 int tls_refused(const struct socket_lane *lane, int nng_error)
