@@ -18,12 +18,12 @@ import pytest
 # module: what the document calls, with its arguments; a name alone is a value or a property
 DOCUMENTED = {
     "managed_memory": """
-        MemoryAlloc.attach(serialized_bytes) MemoryAlloc.get_memview() MemoryAlloc.serialize() MemoryAlloc.detach()
-        MemoryAllocations.alloc_type(idx) MemoryAllocations.alloc_id(idx)
-        MemoryPool(size,fname,uid,mattr) MemoryPool.attach(pool_serialized) MemoryPool.destroy() MemoryPool.detach(serialize=)
-        MemoryPool.serialize() MemoryPool.alloc(size) MemoryPool.alloc_blocking(size,timeout=) MemoryPool.free(mem_obj)
+        MemoryAlloc.attach(serialized_bytes=) MemoryAlloc.get_memview() MemoryAlloc.serialize() MemoryAlloc.detach()
+        MemoryAllocations.alloc_type(idx=) MemoryAllocations.alloc_id(idx=)
+        MemoryPool(size,fname,uid,mattr) MemoryPool.attach(pool_serialized=) MemoryPool.destroy() MemoryPool.detach(serialize=)
+        MemoryPool.serialize() MemoryPool.alloc(size=) MemoryPool.alloc_blocking(size=,timeout=) MemoryPool.free(mem_obj=)
         MemoryPool.get_allocations()
-        MemoryPool.allocation_exists(alloc_type,alloc_id) MemoryPool.get_alloc_by_id(alloc_type,alloc_id)
+        MemoryPool.allocation_exists(alloc_type=,alloc_id=) MemoryPool.get_alloc_by_id(alloc_type=,alloc_id=)
     """,
     "npshm": """
         create_shared_array(name,shape,dtype,raise_on_error=,full=,force=)

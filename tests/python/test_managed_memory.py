@@ -431,6 +431,26 @@ def test_both_ways_to_free(managed):
         managed.free(one)
 
 
+def test_arguments_by_every_name_that_they_have_had(managed, name):
+    text, alloc = managed.serialize(), managed.alloc(size=10)
+    for kind, names, data in (
+        (MemoryPool, ("serialized", "pool_serialized", "pool_ser"), text),
+        (MemoryAlloc, ("serialized", "serialized_bytes", "ser_bytes"), alloc.serialize()),
+    ):
+        for known in names:
+            assert kind.attach(**{known: data}).serialize() == data
+        with pytest.raises(TypeError):
+            kind.attach(other=data)
+        with pytest.raises(TypeError):
+            kind.attach()
+    managed.free(mem=alloc)
+    managed.free(mem_obj=managed.alloc_blocking(size=10, timeout=None))
+    with pytest.raises(TypeError):
+        managed.free()
+    assert managed.get_allocations(alloc_type=None).num_allocs == 0
+    MemoryPool(size=4096, fname=name + "x", uid=3, mattr=None).destroy()
+
+
 def test_get_allocations_lists_types_and_ids_in_order(managed):
     first = managed.alloc(10)
     others = [managed.alloc(5000 if i % 2 else 10, AllocType.CHANNEL) for i in range(3)]

@@ -214,13 +214,13 @@ cdef class MemoryAlloc:
             raise dragon.DragonMemoryError(message, dragon.DragonError.OBJECT_DESTROYED, str(error)) from None
 
     @staticmethod
-    def attach(serialized):
+    def attach(serialized=None, *, serialized_bytes=None, ser_bytes=None):
         """The allocation that a descriptor names. Opens its pool if this process has not done so.
 
         Parameters
         ----------
-        serialized : bytes-like
-            What `serialize` gave in any process.
+        serialized, serialized_bytes, ser_bytes : bytes-like
+            What `serialize` gave in any process, by any of these names.
 
         Returns
         -------
@@ -236,6 +236,8 @@ cdef class MemoryAlloc:
         TypeError
             Not bytes-like.
         """
+        if serialized is None:
+            serialized = ser_bytes if serialized_bytes is None else serialized_bytes
         return alloc_attach(serialized)
 
     def get_memview(self):
@@ -721,7 +723,7 @@ cdef class MemoryPool:
     uid : int
         An id of the caller's choice, unsigned 64-bit.
     pre_alloc_blocks : list of int, optional
-        Accepted; nothing needs to be split beforehand. (The older interface has `mattr` here, None.)
+        Accepted; nothing needs to be split beforehand. The older interface has `mattr` in this place.
     min_block_size : int, optional
         What the smallest allocation counts, bytes; at least 32, the default; rounded up to a power of two.
     max_allocations : int, optional
@@ -730,6 +732,8 @@ cdef class MemoryPool:
         There is none here.
     numa_node : int
         The NUMA node to take memory from; -1: anywhere.
+    mattr : object
+        Not used, as in the older interface.
 
     Raises
     ------
@@ -746,7 +750,7 @@ cdef class MemoryPool:
     cdef object __weakref__
 
     def __init__(self, size, str fname not None, uid, pre_alloc_blocks=None, min_block_size=None, max_allocations=None, gpu_memory=False,
-                 numa_node=-1):
+                 numa_node=-1, *, mattr=None):
         cdef cue_pool_opts opts
         cdef cue_budget_opts budget
         cdef cue_pool *pool = NULL
@@ -806,13 +810,13 @@ cdef class MemoryPool:
         return self.managed
 
     @classmethod
-    def attach(cls, serialized):
+    def attach(cls, serialized=None, *, pool_serialized=None, pool_ser=None):
         """The pool that a descriptor names.
 
         Parameters
         ----------
-        serialized : bytes-like
-            What `serialize` gave in any process.
+        serialized, pool_serialized, pool_ser : bytes-like
+            What `serialize` gave in any process, by any of these names.
 
         Returns
         -------
@@ -826,6 +830,8 @@ cdef class MemoryPool:
         ValueError
             No bytes.
         """
+        if serialized is None:
+            serialized = pool_ser if pool_serialized is None else pool_serialized
         return pool_attach_to(serialized)
 
     @classmethod
@@ -1066,8 +1072,12 @@ cdef class MemoryPool:
             PyBuffer_Release(&buffer)
         return alloc
 
-    def free(self, MemoryAlloc mem not None):
-        """Ends an allocation, as `MemoryAlloc.free`."""
+    def free(self, MemoryAlloc mem=None, *, MemoryAlloc mem_obj=None):
+        """Ends an allocation, given by either name, as `MemoryAlloc.free`."""
+        if mem is None:
+            mem = mem_obj
+        if mem is None:
+            raise TypeError("free() needs a MemoryAlloc")
         mem.free()
 
     cdef bint find(self, Managed m, uint64_t id, int32_t subtype, cue_block *out, str message) except *:
