@@ -125,7 +125,7 @@ static int box_take(cue_channel *ch, struct ask_box **out)
     }
     *out = box;
     atomic_store_explicit(&box->died, false, relaxed); /* what is left of the last question */
-    atomic_store_explicit(&box->end.ch.woken, 0, relaxed);
+    atomic_store_explicit(&box->end.ch.halt.woken, 0, relaxed);
     int status = 0;
     if (box->made)
         box_empty(ch, box);
@@ -185,7 +185,7 @@ bool ask_deliver(cue_channel *ch, cue_ref from, uint64_t tag, struct ask_far *an
     if (found) {
         box->wanted = 0;
         atomic_store_explicit(&box->far, answer, seq_cst); /* pairs with: far_take, before the nudge */
-        box_nudge(box, &box->end.ch.woken);
+        box_nudge(box, &box->end.ch.halt.woken);
     } else {
         atomic_fetch_add_explicit(&ch->late, 1, relaxed); /* a count for people */
     }
@@ -256,7 +256,7 @@ void ask_wake(cue_channel *ch)
 {
     for (struct ask_box *box = atomic_load_explicit(&ch->ask_boxes, acquire); box; box = box->next)
         if (atomic_load_explicit(&box->busy, relaxed)) /* a hint */
-            box_nudge(box, &box->end.ch.woken);
+            box_nudge(box, &box->end.ch.halt.woken);
 }
 
 void ask_close(cue_channel *ch)
@@ -265,7 +265,7 @@ void ask_close(cue_channel *ch)
     bool ours = ch->forks == fork_epoch;                         /* else they are the parent's */
     while (ours && atomic_load_explicit(&ch->asking, seq_cst)) { /* pairs with: cue_channel_ask */
         for (struct ask_box *b = atomic_load_explicit(&ch->ask_boxes, acquire); b; b = b->next)
-            box_nudge(b, &b->end.ch.closing);
+            box_nudge(b, &b->end.ch.halt.closing);
         nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
     }
     if (ours)
@@ -296,7 +296,7 @@ static void replier_died(void *arg, struct cue_pool *pool, unsigned slot, uint32
     struct ask_box *box = arg;
     (void)pool, (void)slot, (void)epoch;
     atomic_store_explicit(&box->died, true, seq_cst); /* pairs with: its asker's look */
-    box_nudge(box, &box->end.ch.woken);
+    box_nudge(box, &box->end.ch.halt.woken);
 }
 
 static void replier_note(struct question *q, unsigned slot, uint32_t epoch)

@@ -310,15 +310,6 @@ int lane_shut_trail(const struct cue_pool *pool, const struct lane_head *head)
                  kind ? kind->name : "lane", pool->name);
 }
 
-int lane_after_nap(struct cue_pool *pool, int status)
-{
-    if (status == CUE_EINTR)
-        return status;
-    if (status == CUE_ETIMEDOUT)
-        pool_reap(pool);
-    return pool_enter(pool);
-}
-
 /* ---- ends that only one may have ---- */
 
 bool receiver_lives(struct cue_pool *pool, uint64_t word)

@@ -88,9 +88,6 @@ bool lane_enter(struct cue_pool *pool, uint32_t index, struct lane *out);
 void lane_leave(const struct lane *lane);
 void lane_stat(const struct lane *lane, cue_channel_info *out);
 
-/* After a nap that ended with `status`: who died unnoticed is cleaned up after, for all who wait for its memory. */
-int lane_after_nap(struct cue_pool *pool, int status);
-
 /* ---- the end of sending, see cue_channel_shut ---- */
 static inline bool lane_is_shut(const struct lane_head *head)
 {

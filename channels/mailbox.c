@@ -26,6 +26,7 @@
 
 #include "ask.h"
 #include "bell.h"
+#include "send.h"
 #include "tap.h"
 
 #include <limits.h>
@@ -33,26 +34,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 32, LINKS_MOST = 4096 };
+enum { LINKS_MOST = 4096 };
 
 static const struct channel_ops mailbox_ops;
 
 static struct mailbox_channel *mailbox_of(cue_channel *ch)
 {
     return (struct mailbox_channel *)(void *)ch;
-}
-
-/* ---- waiting, both sides ---- */
-
-/* Whether a wait has to end for another reason than a message. After SLEEP or FULL-WAIT was set, before the futex. */
-static int interrupted(struct mailbox_channel *ch)
-{
-    if (__builtin_expect(atomic_load_explicit(&ch->closing, seq_cst), 0)) /* pairs with: mailbox_close */
-        return CUE_ECLOSED;
-    if (__builtin_expect(atomic_load_explicit(&ch->woken, seq_cst), 0) &&
-        atomic_exchange_explicit(&ch->woken, 0, acq_rel)) /* pairs with: mailbox_wake */
-        return CUE_EINTR;
-    return 0;
 }
 
 /* ---- send ---- */
@@ -168,9 +156,7 @@ static int nap_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t dea
         return CUE_EFULL;
     if (!(consumed & CONSUMED_FULL_WAIT) && !atomic_compare_exchange_strong_explicit(&box->consumed, &consumed, with, seq_cst, acquire))
         return 0;
-    int status = interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    return status ? status : lane_after_nap(ch->lane.pool, futex_wait(&box->consumed, with, nap));
+    return lane_nap(ch->lane.pool, &ch->halt, &box->consumed, with, nap);
 }
 
 static int wait_for_room(struct mailbox_channel *ch, uint64_t weight, int64_t *until)
@@ -212,17 +198,7 @@ static inline void went(struct mailbox_channel *ch, const cue_msg *m, const stru
 static int send_over(void *arg, bool signalled)
 {
     struct mailbox_channel *ch = arg;
-    int status = interrupted(ch);
-    if (!status && atomic_load_explicit(&ch->box->head, acquire) & HEAD_CLOSED)
-        status = closed(ch);
-    return status ? status : signalled ? CUE_EINTR : 0;
-}
-
-static __attribute__((noinline)) int wait_and_pack(struct mailbox_channel *ch, const cue_msg *m, bool system, int64_t *deadline,
-                                                   const struct opened *opened, struct parcel *out)
-{
-    struct room_until until = { .deadline = *deadline = deadline_made(*deadline), .over = send_over, .arg = ch };
-    return message_pack(ch->lane.pool, m, system, &until, opened, out);
+    return wait_over(&ch->halt, atomic_load_explicit(&ch->box->head, acquire) & HEAD_CLOSED ? closed(ch) : 0, signalled);
 }
 
 /* The message was checked. Waits as often as it has to. */
@@ -238,7 +214,7 @@ static int send_patiently(struct mailbox_channel *ch, const cue_msg *m, bool sys
         return refuse(ch, m, status);
     status = message_pack(pool, m, system, NULL, opened, &parcel);
     if (status == CUE_ENOMEM && deadline)
-        status = wait_and_pack(ch, m, system, &deadline, opened, &parcel);
+        status = send_pack(pool, m, system, &deadline, send_over, ch, opened, &parcel);
     if (status)
         return status;
     do {
@@ -296,11 +272,12 @@ int mailbox_send_one(struct mailbox_channel *ch, const cue_msg *m, bool system, 
     return send_one(ch, m, system, deadline);
 }
 
-/* As many of the n <= BATCH as can go at once, with one push; an error only if none went. */
-static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
+/* With one push; an error only if none went. */
+static int send_batch(void *arg, const cue_msg *m, int n)
 {
-    struct parcel parcels[BATCH];
-    struct opened opened[BATCH];
+    struct mailbox_channel *ch = arg;
+    struct parcel parcels[SEND_BATCH];
+    struct opened opened[SEND_BATCH];
     struct cue_pool *pool = ch->lane.pool;
     uint64_t weight = 0;
     int packed = 0, status = 0, room = room_for(ch, atomic_load_explicit(&ch->box->head, acquire));
@@ -323,38 +300,20 @@ static int send_batch(struct mailbox_channel *ch, const cue_msg *m, int n)
     return pushed ? pushed : status ? status : CUE_EFULL;
 }
 
-static __attribute__((noinline)) int send_several(struct mailbox_channel *ch, const cue_msg *m, size_t n, int64_t deadline)
+static bool sender_has_room(void *ch, uint64_t weight)
 {
-    size_t sent = 0;
-    while (sent < n && sent < INT32_MAX) {
-        if (lane_is_tapped(&ch->box->lane)) { /* each is shown as it goes */
-            if (sent && !has_room(ch, weight_of(m + sent)))
-                break;
-            int one = mailbox_send_one(ch, m + sent, false, sent ? 0 : deadline);
-            if (one < 0)
-                return sent ? (int)sent : one;
-            sent++;
-            continue;
-        }
-        int status = send_batch(ch, m + sent, n - sent < BATCH ? (int)(n - sent) : BATCH);
-        if (status > 0)
-            sent += (size_t)status;
-        else if (sent)
-            break;
-        else if (status != CUE_EFULL && status != CUE_ENOMEM)
-            return status;
-        else if ((status = mailbox_send_one(ch, m, false, deadline)) < 0) /* this one waits */
-            return status;
-        else
-            sent = 1;
-    }
-    return (int)sent;
+    return has_room(ch, weight);
 }
+static int sender_one(void *ch, const cue_msg *m, int64_t deadline)
+{
+    return mailbox_send_one(ch, m, false, deadline);
+}
+static const struct sending sending = { sender_has_room, sender_one, send_batch };
 
 static int mailbox_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
 {
     struct mailbox_channel *ch = mailbox_of(base);
-    return __builtin_expect(n == 1, 1) ? send_one(ch, m, false, deadline) : send_several(ch, m, n, deadline);
+    return __builtin_expect(n == 1, 1) ? send_one(ch, m, false, deadline) : send_several(ch, &ch->box->lane, &sending, m, n, deadline);
 }
 
 static int mailbox_put(cue_channel *base, struct parcel *parcel)
@@ -519,23 +478,6 @@ int mailbox_take(struct mailbox_channel *ch, cue_msg *out, size_t n)
     return take_some(ch, out, n);
 }
 
-/* Spins for a while; true: there is something. */
-static bool spin_for_message(struct mailbox_channel *ch, int64_t began, int64_t deadline)
-{
-    struct mailbox *box = ch->box;
-    int64_t now = spin_now(&ch->spin), most = deadline - began < now ? deadline - began : now;
-    for (unsigned rounds = 0;; rounds++) {
-        if (position(atomic_load_explicit(&box->head, relaxed)) != ch->at) /* looked at again with acquire */
-            return true;
-        if (rounds < 200)
-            continue;
-        cpu_relax();
-        if (rounds % 32 == 0 &&
-            (clock_ns() - began >= most || atomic_load_explicit(&ch->woken, relaxed) || atomic_load_explicit(&ch->closing, relaxed)))
-            return false;
-    }
-}
-
 /* The lane is empty: what the killed forgot to take off its weight is forgotten. */
 static void settle_weight(struct mailbox *box)
 {
@@ -561,8 +503,9 @@ static inline bool drained(const struct mailbox_channel *ch, uint64_t head)
 }
 
 /* One nap for want of messages; 0: look again. */
-static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
+static int nap_for_message(void *arg, int64_t deadline)
 {
+    struct mailbox_channel *ch = arg;
     struct mailbox *box = ch->box;
     int64_t nap = deadline_nap(deadline);
     uint64_t head = atomic_load_explicit(&box->head, acquire);
@@ -575,32 +518,20 @@ static int nap_for_message(struct mailbox_channel *ch, int64_t deadline)
     settle_weight(box);
     if (!atomic_compare_exchange_strong_explicit(&box->head, &head, head | HEAD_SLEEP, seq_cst, acquire)) /* pairs with: push */
         return 0;
-    int status = interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    if (!status)
-        status = lane_after_nap(ch->lane.pool, futex_wait(futex_low_half(&box->head), (uint32_t)head | HEAD_SLEEP, nap));
+    int status = lane_nap(ch->lane.pool, &ch->halt, futex_low_half(&box->head), (uint32_t)head | HEAD_SLEEP, nap);
     atomic_fetch_and_explicit(&box->head, ~(uint64_t)HEAD_SLEEP, acq_rel); /* only the receiver's process clears it */
     return status;
 }
 
+static bool is_there(void *arg)
+{
+    const struct mailbox_channel *ch = arg;
+    return position(atomic_load_explicit(&ch->box->head, acquire)) != ch->at;
+}
+
 int mailbox_wait(struct mailbox_channel *ch, int64_t deadline)
 {
-    int status = interrupted(ch);
-    if (status || spin_most(&ch->spin) <= 0) {
-        while (!status && position(atomic_load_explicit(&ch->box->head, acquire)) == ch->at)
-            status = nap_for_message(ch, deadline);
-        return status;
-    }
-    for (unsigned looks = 0; looks < 500; looks++) /* an answer that is on its way: sooner than a clock is read */
-        if (position(atomic_load_explicit(&ch->box->head, relaxed)) != ch->at) /* looked at again with acquire */
-            return 0;
-    int64_t began = clock_ns();
-    if (spin_for_message(ch, began, deadline))
-        return 0;
-    while (!status && position(atomic_load_explicit(&ch->box->head, acquire)) == ch->at)
-        status = nap_for_message(ch, deadline);
-    spin_learn(&ch->spin, clock_ns() - began);
-    return status;
+    return await_message(&ch->spin, &ch->halt, deadline, is_there, nap_for_message, ch);
 }
 
 static int mailbox_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
@@ -649,8 +580,8 @@ static void mailbox_rouse_from(cue_channel *base, unsigned how)
 
 /* ---- wake, close ---- */
 
-/* Ends futex waits of this channel. A waiter sets SLEEP or FULL-WAIT, then looks at `woken` and `closing`, then sleeps if the
- * word has not changed; we have set one of those and now change the word: so it either sees that or does not sleep. */
+/* Ends futex waits of this channel. A waiter sets SLEEP or FULL-WAIT, then looks at `halt`, then sleeps if the word has not
+ * changed; we have set a flag of it and now change the word: so it either sees that or does not sleep. */
 static void waits_end(struct mailbox_channel *ch)
 {
     struct mailbox *box = ch->box;
@@ -667,7 +598,7 @@ static void waits_end(struct mailbox_channel *ch)
 static void mailbox_wake(cue_channel *base)
 {
     struct mailbox_channel *ch = mailbox_of(base);
-    atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: interrupted */
+    atomic_store_explicit(&ch->halt.woken, 1, seq_cst); /* pairs with: interrupted */
     waits_end(ch);
 }
 
@@ -700,9 +631,7 @@ static int nap_for_taking(struct mailbox_channel *ch, uint32_t until, int64_t de
         return CUE_ETIMEDOUT;
     if (!(consumed & CONSUMED_FULL_WAIT) && !atomic_compare_exchange_strong_explicit(&box->consumed, &consumed, with, seq_cst, acquire))
         return 0; /* pairs with: advance */
-    int status = interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    return status ? status : lane_after_nap(ch->lane.pool, futex_wait(&box->consumed, with, nap));
+    return lane_nap(ch->lane.pool, &ch->halt, &box->consumed, with, nap);
 }
 
 static int mailbox_drain(cue_channel *base, int64_t deadline)
@@ -741,8 +670,8 @@ static int mailbox_close(cue_channel *base)
 {
     struct mailbox_channel *ch = mailbox_of(base);
     struct mailbox *box = ch->box;
-    if (base->forks == fork_epoch) {                     /* else it is the parent's */
-        atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
+    if (base->forks == fork_epoch) {                          /* else it is the parent's */
+        atomic_store_explicit(&ch->halt.closing, 1, seq_cst); /* pairs with: interrupted */
         while (atomic_load_explicit(&base->receiving, acquire) || atomic_load_explicit(&ch->waiting, acquire)) {
             waits_end(ch);
             nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
@@ -765,10 +694,8 @@ static int mailbox_forked(cue_channel *base)
     if (base->how & CUE_RECV)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     struct mailbox_channel *ch = mailbox_of(base);
-    /* private; of the parent's threads, which are not here */
-    atomic_store_explicit(&ch->waiting, 0, relaxed);
-    atomic_store_explicit(&ch->woken, 0, relaxed);
-    atomic_store_explicit(&ch->closing, 0, relaxed);
+    atomic_store_explicit(&ch->waiting, 0, relaxed); /* as the next */
+    halt_forget(&ch->halt);
     return lane_renew(&ch->lane);
 }
 

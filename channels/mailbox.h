@@ -2,9 +2,9 @@
 #ifndef MAILBOX_H
 #define MAILBOX_H
 
+#include "await.h"
 #include "mailbox_layout.h"
 #include "message.h"
-#include "spin.h"
 
 /* A push has seen SLEEP: wakes the receiver, or rings its bell. */
 void mailbox_rouse(struct cue_pool *pool, struct mailbox *box);
@@ -25,8 +25,8 @@ struct mailbox_channel {
     struct cue_channel base;
     struct lane lane;
     struct mailbox *box;
-    int32_t capacity;                /* messages that senders let pile up */
-    _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
+    int32_t capacity; /* messages that senders let pile up */
+    struct halt halt;
 
     _Alignas(64) _Atomic uint32_t consumed; /* senders: what it was when last looked at */
     _Atomic uint64_t weight_out;            /* the same of box->weight_out */

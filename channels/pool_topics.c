@@ -7,7 +7,7 @@
  * A death is in the log once somebody has cleaned up after it. So that it is not left to chance who does that and when, a channel of
  * @parties watches all who are there, which makes this process clean up (pool/watch.c) as soon as the kernel says so.
  */
-#include "lane.h"
+#include "await.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ struct events_channel {
     uint64_t told, received; /* of cursor.missed: told in a message */
     uint32_t type;           /* @blocks: only this; 0: all */
     bool parties;
-    _Atomic uint32_t woken, closing; /* looked at by whoever is about to wait */
+    struct halt halt;
     struct watch *watches[POOL_MAX_PARTIES];
 };
 
@@ -125,15 +125,6 @@ static int message_of(struct events_channel *ch, cue_msg *out)
 
 /* ---- receive ---- */
 
-static int interrupted(struct events_channel *ch)
-{
-    if (atomic_load_explicit(&ch->closing, seq_cst)) /* pairs with: events_close */
-        return CUE_ECLOSED;
-    if (atomic_load_explicit(&ch->woken, seq_cst) && atomic_exchange_explicit(&ch->woken, 0, acq_rel)) /* pairs with: events_wake */
-        return CUE_EINTR;
-    return 0;
-}
-
 /* One nap for want of events; 0: look again. */
 static int nap_for_event(struct events_channel *ch, int64_t deadline)
 {
@@ -145,7 +136,7 @@ static int nap_for_event(struct events_channel *ch, int64_t deadline)
         return CUE_EEMPTY;
     if (!events_doze(pool, &ch->cursor, &word, &value))
         return 0;
-    int status = interrupted(ch);
+    int status = interrupted(&ch->halt);
     if (status)
         return status;
     pool_before_sleep(pool);
@@ -174,7 +165,7 @@ static int events_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t d
     if (status)
         return status;
     while ((got = take(ch, out, n < INT32_MAX ? n : INT32_MAX)) == 0 && !status)
-        status = deadline == 0 ? CUE_EEMPTY : (status = interrupted(ch)) ? status : nap_for_event(ch, deadline);
+        status = deadline == 0 ? CUE_EEMPTY : (status = interrupted(&ch->halt)) ? status : nap_for_event(ch, deadline);
     pool_wait_end(pool);
     return got ? got : status;
 }
@@ -201,7 +192,7 @@ static void waits_end(struct cue_pool *pool)
 
 static void events_wake(cue_channel *base)
 {
-    atomic_store_explicit(&events_of(base)->woken, 1, seq_cst); /* pairs with: interrupted */
+    atomic_store_explicit(&events_of(base)->halt.woken, 1, seq_cst); /* pairs with: interrupted */
     waits_end(base->pool);
 }
 
@@ -210,8 +201,8 @@ static int events_close(cue_channel *base)
     struct events_channel *ch = events_of(base);
     struct cue_pool *pool = base->pool;
     if (base->forks != fork_epoch)
-        return 0;                                    /* the parent's */
-    atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
+        return 0;                                         /* the parent's */
+    atomic_store_explicit(&ch->halt.closing, 1, seq_cst); /* pairs with: interrupted */
     while (atomic_load_explicit(&base->receiving, acquire)) {
         waits_end(pool);
         nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);

@@ -173,10 +173,8 @@ static int queue_forked(cue_channel *base)
     if (base->how & CUE_RECV)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     struct ring_channel *ch = ring_of(base);
-    /* private; of the parent's threads, which are not here */
-    atomic_store_explicit(&ch->waiting, 0, relaxed);
-    atomic_store_explicit(&ch->woken, 0, relaxed);
-    atomic_store_explicit(&ch->closing, 0, relaxed);
+    atomic_store_explicit(&ch->waiting, 0, relaxed); /* as the next */
+    halt_forget(&ch->halt);
     return lane_renew(&ch->lane);
 }
 

@@ -7,13 +7,11 @@
  * WAITING is on two events (event.h): the bell for messages, the room for places. A receiver calls those who wait for room once a
  * quarter is free, and before it waits itself; who is put off by that rule looks by itself within a watch period. Of several
  * receivers a message wakes one; who took one and sees more wakes the next.
- *
- * A wait in another thread ends with cue_channel_wake or close: they set a flag, change the event's word, and wake all. A waiter
- * announces itself, then looks at the flags, then sleeps if the word has not changed.
  */
 #include "ring.h"
 
 #include "ask.h"
+#include "send.h"
 #include "tap.h"
 
 #include <limits.h>
@@ -25,20 +23,9 @@ enum { IN_VAIN_MOST = 1000 };
 
 /* ---- waiting, both sides ---- */
 
-static int interrupted(struct ring_channel *ch)
-{
-    if (atomic_load_explicit(&ch->closing, seq_cst)) /* pairs with: ring_still */
-        return CUE_ECLOSED;
-    if (atomic_load_explicit(&ch->woken, seq_cst) && atomic_exchange_explicit(&ch->woken, 0, acq_rel)) /* pairs with: ring_wake */
-        return CUE_EINTR;
-    return 0;
-}
-
 static int nap(struct ring_channel *ch, _Atomic uint32_t *word, uint32_t value, int64_t ns)
 {
-    int status = interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    return status ? status : lane_after_nap(ch->lane.pool, futex_wait(word, value, ns));
+    return lane_nap(ch->lane.pool, &ch->halt, word, value, ns);
 }
 
 /* ---- send ---- */
@@ -148,7 +135,7 @@ static inline void went(struct ring_channel *ch, const cue_msg *m, const struct 
         message_gone(m, opened);
 }
 
-static int pack(struct ring_channel *ch, const cue_msg *m, const struct room_until *until, struct opened *opened, struct parcel *parcel)
+static int pack(struct ring_channel *ch, const cue_msg *m, struct opened *opened, struct parcel *parcel)
 {
     if (ch->way->place_bytes == sizeof(struct place) && is_small(m)) {
         *parcel = (struct parcel){ .small = m };
@@ -157,23 +144,15 @@ static int pack(struct ring_channel *ch, const cue_msg *m, const struct room_unt
     opened->enclose = ch->enclose;
     opened->home = ch->redeliver ? ch->lane.index : INDEX_NONE;
     opened->home_generation = ch->lane.generation;
-    return message_pack(ch->lane.pool, m, false, until, opened, parcel);
+    return message_pack(ch->lane.pool, m, false, NULL, opened, parcel);
 }
 
 /* Whether a wait for room in the pool ends. */
 static int send_over(void *arg, bool signalled)
 {
     struct ring_channel *ch = arg;
-    int status = interrupted(ch);
-    if (!status && lane_is_shut(&ch->ring->lane))
-        status = lane_shut_trail(ch->lane.pool, &ch->ring->lane);
-    return status ? status : signalled ? CUE_EINTR : 0;
-}
-
-static int wait_and_pack(struct ring_channel *ch, const cue_msg *m, int64_t *deadline, struct opened *opened, struct parcel *parcel)
-{
-    struct room_until until = { .deadline = *deadline = deadline_made(*deadline), .over = send_over, .arg = ch };
-    return pack(ch, m, &until, opened, parcel);
+    const struct lane_head *lane = &ch->ring->lane;
+    return wait_over(&ch->halt, lane_is_shut(lane) ? lane_shut_trail(ch->lane.pool, lane) : 0, signalled);
 }
 
 static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, bool tapped)
@@ -186,9 +165,9 @@ static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t dea
     while (no_room(ch, weight)) /* before anything is copied */
         if ((status = wait_for_room(ch, weight, &deadline)) && (status = refuse(ch, m, NULL, status, &in_vain)))
             return status;
-    status = pack(ch, m, NULL, opened, &parcel);
+    status = pack(ch, m, opened, &parcel);
     if (status == CUE_ENOMEM && deadline)
-        status = wait_and_pack(ch, m, &deadline, opened, &parcel);
+        status = send_pack(ch->lane.pool, m, false, &deadline, send_over, ch, opened, &parcel);
     if (status)
         return status;
     do {
@@ -228,7 +207,7 @@ static int send_one(struct ring_channel *ch, const cue_msg *m, int64_t deadline)
         return status == MESSAGE_TAPPED ? send_waiting(ch, m, deadline, &opened, true) : status;
     if (__builtin_expect(no_room(ch, weight_of(m)), 0))
         return send_waiting(ch, m, deadline, &opened, false);
-    status = pack(ch, m, NULL, &opened, &parcel);
+    status = pack(ch, m, &opened, &parcel);
     if (__builtin_expect(status, 0))
         return status == CUE_ENOMEM && deadline ? send_waiting(ch, m, deadline, &opened, false) : status;
     int pushed = ch->way->push(ch, &parcel, false);
@@ -241,16 +220,17 @@ static int send_one(struct ring_channel *ch, const cue_msg *m, int64_t deadline)
     return 1;
 }
 
-/* As many of the n <= RING_BATCH as can go at once, with one call for receivers; an error only if none went. */
-static int send_batch(struct ring_channel *ch, const cue_msg *m, int n)
+/* With one call for receivers; an error only if none went. */
+static int send_batch(void *arg, const cue_msg *m, int n)
 {
+    struct ring_channel *ch = arg;
     int sent = 0, status = 0;
     while (sent < n && !status) {
         struct parcel parcel;
         struct opened opened;
         if ((status = message_check(ch->lane.pool, &ch->ring->lane, &m[sent], false, &opened)) < 0)
             break; /* else it was not tapped when we came */
-        if ((status = no_room(ch, weight_of(&m[sent])) ? CUE_EFULL : pack(ch, &m[sent], NULL, &opened, &parcel)))
+        if ((status = no_room(ch, weight_of(&m[sent])) ? CUE_EFULL : pack(ch, &m[sent], &opened, &parcel)))
             break;
         int pushed = ch->way->push(ch, &parcel, false);
         if (pushed <= 0) {
@@ -265,35 +245,20 @@ static int send_batch(struct ring_channel *ch, const cue_msg *m, int n)
     return sent ? sent : status;
 }
 
+static bool sender_has_room(void *ch, uint64_t weight)
+{
+    return !no_room(ch, weight);
+}
+static int sender_one(void *ch, const cue_msg *m, int64_t deadline)
+{
+    return send_one(ch, m, deadline);
+}
+static const struct sending sending = { sender_has_room, sender_one, send_batch };
+
 int ring_send_many(cue_channel *base, const cue_msg *m, size_t n, int64_t deadline)
 {
     struct ring_channel *ch = ring_of(base);
-    size_t sent = 0;
-    if (__builtin_expect(n == 1, 1))
-        return send_one(ch, m, deadline);
-    while (sent < n && sent < INT32_MAX) {
-        if (lane_is_tapped(&ch->ring->lane)) { /* each is shown as it goes */
-            if (sent && no_room(ch, weight_of(m + sent)))
-                break;
-            int one = send_one(ch, m + sent, sent ? 0 : deadline);
-            if (one < 0)
-                return sent ? (int)sent : one;
-            sent++;
-            continue;
-        }
-        int status = send_batch(ch, m + sent, n - sent < RING_BATCH ? (int)(n - sent) : RING_BATCH);
-        if (status > 0)
-            sent += (size_t)status;
-        else if (sent)
-            break;
-        else if (status != CUE_EFULL && status != CUE_ENOMEM)
-            return status;
-        else if ((status = send_one(ch, m, deadline)) < 0) /* this one waits */
-            return status;
-        else
-            sent = 1;
-    }
-    return (int)sent;
+    return __builtin_expect(n == 1, 1) ? send_one(ch, m, deadline) : send_several(ch, &ch->ring->lane, &sending, m, n, deadline);
 }
 
 int ring_put(cue_channel *base, struct parcel *parcel)
@@ -385,6 +350,10 @@ static bool nothing_at_all(struct ring_channel *ch)
 {
     return !(atomic_load_explicit(&ch->ring->returned, seq_cst) & RING_RETURNED) && ch->way->nothing(ch);
 }
+static bool is_there(void *ch)
+{
+    return !nothing_at_all(ch);
+}
 
 /* Nothing waits, and nothing more will come: what a sender puts in and does not see that we have shut it, we see. */
 static inline bool drained(struct ring_channel *ch)
@@ -392,8 +361,9 @@ static inline bool drained(struct ring_channel *ch)
     return lane_is_shut(&ch->ring->lane) && nothing_at_all(ch);
 }
 
-static int nap_for_message(struct ring_channel *ch, int64_t deadline)
+static int nap_for_message(void *arg, int64_t deadline)
 {
+    struct ring_channel *ch = arg;
     int64_t ns = deadline_nap(deadline);
     if (drained(ch))
         return lane_shut_trail(ch->lane.pool, &ch->ring->lane);
@@ -401,22 +371,6 @@ static int nap_for_message(struct ring_channel *ch, int64_t deadline)
         return CUE_EEMPTY;
     uint32_t value = event_prepare(&ch->ring->bell); /* pairs with: announce */
     return nothing_at_all(ch) ? nap(ch, &ch->ring->bell, value, ns) : 0;
-}
-
-/* Spins for a while; true: there is something. */
-static bool spin_for_message(struct ring_channel *ch, int64_t began, int64_t deadline)
-{
-    int64_t now = spin_now(&ch->spin), most = deadline - began < now ? deadline - began : now;
-    for (unsigned rounds = 0;; rounds++) {
-        if (!ch->way->nothing(ch))
-            return true;
-        if (rounds < 200)
-            continue;
-        cpu_relax();
-        if (rounds % 32 == 0 &&
-            (clock_ns() - began >= most || atomic_load_explicit(&ch->woken, relaxed) || atomic_load_explicit(&ch->closing, relaxed)))
-            return false;
-    }
 }
 
 /* The ring is empty: what the killed forgot to take off its weight is forgotten. */
@@ -429,24 +383,9 @@ static void settle_weight(struct ring *ring)
 
 static int wait_for_message(struct ring_channel *ch, int64_t deadline)
 {
-    int status = interrupted(ch);
-    bool spins = spin_most(&ch->spin) > 0;
-    int64_t began = 0;
     room_made(ch);
     settle_weight(ch->ring);
-    if (!status && spins) {
-        for (unsigned looks = 0; looks < 500; looks++) /* an answer that is on its way: sooner than a clock is read */
-            if (!ch->way->nothing(ch))
-                return 0;
-        began = clock_ns();
-        if (spin_for_message(ch, began, deadline))
-            return 0;
-    }
-    while (!status && nothing_at_all(ch))
-        status = nap_for_message(ch, deadline);
-    if (spins && began)
-        spin_learn(&ch->spin, clock_ns() - began);
-    return status;
+    return await_message(&ch->spin, &ch->halt, deadline, is_there, nap_for_message, ch);
 }
 
 int ring_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
@@ -467,29 +406,23 @@ int ring_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
 
 /* ---- wake, close, sleeping elsewhere ---- */
 
-static void call_out(_Atomic uint32_t *word)
-{
-    atomic_fetch_add_explicit(word, 2, seq_cst); /* pairs with: nap; who has announced itself does not sleep now, or wakes */
-    futex_wake(word, INT_MAX);
-}
-
 void ring_wake(cue_channel *base)
 {
     struct ring_channel *ch = ring_of(base);
-    atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: interrupted */
+    atomic_store_explicit(&ch->halt.woken, 1, seq_cst); /* pairs with: interrupted */
     if (base->how & CUE_RECV)
-        call_out(&ch->ring->bell);
+        event_call(&ch->ring->bell, INT_MAX);
     if (atomic_load_explicit(&ch->waiting, seq_cst))
-        call_out(&ch->ring->room);
+        event_call(&ch->ring->room, INT_MAX);
 }
 
 void ring_still(struct ring_channel *ch)
 {
-    atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: interrupted */
+    atomic_store_explicit(&ch->halt.closing, 1, seq_cst); /* pairs with: interrupted */
     while (atomic_load_explicit(&ch->base.receiving, acquire) || atomic_load_explicit(&ch->waiting, acquire) ||
            atomic_load_explicit(&ch->sending, acquire)) {
-        call_out(&ch->ring->bell);
-        call_out(&ch->ring->room);
+        event_call(&ch->ring->bell, INT_MAX);
+        event_call(&ch->ring->room, INT_MAX);
         nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
     }
     if (ch->base.how & CUE_RECV)
@@ -519,8 +452,8 @@ int ring_shut(cue_channel *base)
 {
     struct ring *ring = ring_of(base)->ring;
     atomic_fetch_or_explicit(&ring->lane.gate, GATE_SHUT, seq_cst); /* !! pairs with: lane_is_shut */
-    call_out(&ring->bell);
-    call_out(&ring->room);
+    event_call(&ring->bell, INT_MAX);
+    event_call(&ring->room, INT_MAX);
     return 0;
 }
 
@@ -653,9 +586,9 @@ void ring_died(const struct lane *lane)
 {
     struct ring *ring = (struct ring *)(void *)lane->head;
     if (event_waited(&ring->bell))
-        call_out(&ring->bell);
+        event_call(&ring->bell, INT_MAX);
     if (event_waited(&ring->room))
-        call_out(&ring->room);
+        event_call(&ring->room, INT_MAX);
 }
 
 bool ring_linked(const struct lane *lane, const struct record *rec, uint32_t index)

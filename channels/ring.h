@@ -3,17 +3,16 @@
 #ifndef RING_H
 #define RING_H
 
+#include "await.h"
 #include "cell.h"
 #include "event.h"
 #include "message.h"
 #include "ring_layout.h"
-#include "spin.h"
+#include "send.h"
 #include "stream_layout.h"
 
 #include <limits.h>
 #include <string.h>
-
-enum { RING_BATCH = 32 }; /* messages that are pushed before `pushed` is called */
 
 struct ring_channel;
 
@@ -53,7 +52,7 @@ struct ring_channel {
     bool gaps;      /* a stream that drops: messages say what is missing before them */
     bool takes_all; /* stream: with places, of any type and size */
     uint64_t mask, bytes;
-    _Atomic uint32_t woken, closing; /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
+    struct halt halt;
     _Atomic uint32_t waiting;        /* threads that wait for room */
     _Atomic uint64_t refused_weight; /* of the message that found none last */
     _Atomic uint32_t calls;          /* receives, as far as threads do not overwrite each other's */
@@ -67,7 +66,7 @@ struct ring_channel {
     uint64_t send_at, filled;               /* stream: position of the next send; places before this one are filled */
     _Atomic uint64_t head_seen;             /* stream: head, when the sender looked last */
     uint64_t copied;                        /* stream: bytes put into the places between those */
-    uint32_t posted[RING_BATCH];            /* stream: what goes into those between: indexes plus 1 */
+    uint32_t posted[SEND_BATCH];            /* stream: what goes into those between: indexes plus 1 */
     _Alignas(128) uint64_t recv_at;         /* stream: of the next receive */
     uint64_t emptied, fenced;               /* stream: head, as we have said it; the same when a fence came after it last */
     uint64_t dropped;                       /* stream with gaps: what we have told of, and */

@@ -22,35 +22,10 @@
 #include <limits.h>
 #include <stdlib.h>
 
-/* ---- waiting, both sides ---- */
-
-int topic_interrupted(struct topic_channel *ch)
-{
-    if (__builtin_expect(atomic_load_explicit(&ch->closing, seq_cst), 0)) /* pairs with: topic_close */
-        return CUE_ECLOSED;
-    if (__builtin_expect(atomic_load_explicit(&ch->woken, seq_cst), 0) &&
-        atomic_exchange_explicit(&ch->woken, 0, acq_rel)) /* pairs with: topic_wake */
-        return CUE_EINTR;
-    return 0;
-}
-
-/* Who died unnoticed is cleaned up after: it may be the subscriber that everybody waits for. */
-int topic_after_nap(struct cue_pool *pool, int status)
-{
-    if (status == CUE_EINTR)
-        return status;
-    if (status == CUE_ETIMEDOUT)
-        pool_reap(pool);
-    return pool_enter(pool);
-}
-
 int topic_nap(struct topic_channel *ch, _Atomic uint32_t *room, uint32_t seen, int64_t nap)
 {
     atomic_store_explicit(&ch->napping, room, seq_cst); /* pairs with: topic_waits_end */
-    int status = topic_interrupted(ch);
-    pool_before_sleep(ch->lane.pool);
-    if (!status)
-        status = topic_after_nap(ch->lane.pool, futex_wait(room, seen, nap));
+    int status = lane_nap(ch->lane.pool, &ch->halt, room, seen, nap);
     atomic_store_explicit(&ch->napping, NULL, seq_cst);
     return status;
 }
@@ -70,7 +45,7 @@ void topic_waits_end(struct topic_channel *ch)
 static void topic_wake(cue_channel *base)
 {
     struct topic_channel *ch = topic_channel_of(base);
-    atomic_store_explicit(&ch->woken, 1, seq_cst); /* pairs with: topic_interrupted */
+    atomic_store_explicit(&ch->halt.woken, 1, seq_cst); /* pairs with: interrupted */
     topic_waits_end(ch);
 }
 
@@ -86,8 +61,8 @@ static int topic_drain(cue_channel *base, int64_t deadline)
 static int topic_close(cue_channel *base)
 {
     struct topic_channel *ch = topic_channel_of(base);
-    if (base->forks == fork_epoch) {                     /* else it is the parent's */
-        atomic_store_explicit(&ch->closing, 1, seq_cst); /* pairs with: topic_interrupted */
+    if (base->forks == fork_epoch) {                          /* else it is the parent's */
+        atomic_store_explicit(&ch->halt.closing, 1, seq_cst); /* pairs with: interrupted */
         while (atomic_load_explicit(&base->receiving, acquire) || atomic_load_explicit(&ch->waiting, acquire)) {
             topic_waits_end(ch);
             nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
@@ -110,10 +85,8 @@ static int topic_forked(cue_channel *base)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     ch->lock = (struct lock){ 0 };
     publisher_forked(ch);
-    /* private; of the parent's threads, which are not here */
-    atomic_store_explicit(&ch->waiting, 0, relaxed);
-    atomic_store_explicit(&ch->woken, 0, relaxed);
-    atomic_store_explicit(&ch->closing, 0, relaxed);
+    atomic_store_explicit(&ch->waiting, 0, relaxed); /* as the next */
+    halt_forget(&ch->halt);
     return lane_renew(&ch->lane);
 }
 

@@ -3,8 +3,8 @@
 #ifndef TOPIC_CHANNEL_H
 #define TOPIC_CHANNEL_H
 
+#include "await.h"
 #include "message.h"
-#include "spin.h"
 #include "topic.h"
 
 #include "base/lock.h"
@@ -26,7 +26,7 @@ struct topic_channel {
     struct cue_channel base;
     struct lane lane;
     struct topic *topic;
-    _Atomic uint32_t woken, closing;     /* cue_channel_wake, cue_channel_close: looked at by whoever is about to wait */
+    struct halt halt;
     _Atomic uint32_t waiting;            /* threads in a send or a drain that may wait */
     _Atomic uint32_t shut;               /* subscriber: its ring was ended */
     _Atomic(_Atomic uint32_t *) napping; /* where one of them sleeps; only woken there, never written to */
@@ -63,10 +63,6 @@ static inline struct topic_channel *topic_channel_of(cue_channel *ch)
 }
 
 /* ---- topic.c ---- */
-/* Whether a wait has to end for another reason than what it waits for. */
-int topic_interrupted(struct topic_channel *ch);
-/* What a futex wait of `status` means; 0: look again. */
-int topic_after_nap(struct cue_pool *pool, int status);
 /* One nap on a ring's word for room. */
 int topic_nap(struct topic_channel *ch, _Atomic uint32_t *room, uint32_t seen, int64_t nap);
 void topic_waits_end(struct topic_channel *ch);

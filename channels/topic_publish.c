@@ -7,6 +7,7 @@
  * send that fails has reached nobody. Publishers that see the last free place at the same time all use it: `depth` is exceeded by as
  * many as there are of them, rather than that a message reached some and not others.
  */
+#include "send.h"
 #include "tap.h"
 #include "topic_channel.h"
 
@@ -297,17 +298,8 @@ static int refuse(struct topic_channel *ch, int status)
 /* Whether a wait for room in the pool ends. */
 static int send_over(void *arg, bool signalled)
 {
-    int status = topic_interrupted(arg);
-    return status ? status : signalled ? CUE_EINTR : 0;
-}
-
-static int pack(struct topic_channel *ch, const cue_msg *m, int64_t deadline, const struct opened *opened, struct parcel *out)
-{
-    int status = message_pack(ch->lane.pool, m, false, NULL, opened, out);
-    if (__builtin_expect(status != CUE_ENOMEM || deadline == 0, 1))
-        return status;
-    struct room_until until = { .deadline = deadline_made(deadline), .over = send_over, .arg = ch };
-    return message_pack(ch->lane.pool, m, false, &until, opened, out);
+    struct topic_channel *ch = arg;
+    return wait_over(&ch->halt, 0, signalled);
 }
 
 static int check(struct topic_channel *ch, const cue_msg *m, struct opened *opened)
@@ -336,7 +328,9 @@ static inline int send_checked(struct topic_channel *ch, const cue_msg *m, int64
         return went(ch, m, opened, false);
     if (__builtin_expect(full, 0) && (status = wait_for_room(ch, &deadline))) /* before anything is copied */
         return refuse(ch, status);
-    status = pack(ch, m, deadline, opened, &parcel);
+    status = message_pack(ch->lane.pool, m, false, NULL, opened, &parcel);
+    if (__builtin_expect(status == CUE_ENOMEM && deadline, 0))
+        status = send_pack(ch->lane.pool, m, false, &deadline, send_over, ch, opened, &parcel);
     if (__builtin_expect(status, 0))
         return status;
     if (__builtin_expect(shown != NULL, 0))

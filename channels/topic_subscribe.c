@@ -149,21 +149,6 @@ static int take(struct topic_channel *ch, cue_msg *out, size_t n)
     return got ? (int)got : status;
 }
 
-static bool spin_for_message(struct topic_channel *ch, int64_t began, int64_t deadline)
-{
-    int64_t most = deadline - began < ch->spin.now ? deadline - began : ch->spin.now;
-    for (unsigned rounds = 0;; rounds++) {
-        if (feed_waiting(&ch->ring, ch->at))
-            return true;
-        if (rounds < 200)
-            continue;
-        cpu_relax();
-        if (rounds % 32 == 0 &&
-            (clock_ns() - began >= most || atomic_load_explicit(&ch->woken, relaxed) || atomic_load_explicit(&ch->closing, relaxed)))
-            return false;
-    }
-}
-
 /* Nothing is there: true, and the next publisher wakes `bell`, which is not `*value` any more. */
 static bool announce_sleep(struct topic_channel *ch, uint32_t *value)
 {
@@ -189,39 +174,22 @@ static int ended(struct topic_channel *ch)
 }
 
 /* One nap for want of messages; 0: look again. */
-static int nap_for_message(struct topic_channel *ch, int64_t deadline)
+static int nap_for_message(void *arg, int64_t deadline)
 {
+    struct topic_channel *ch = arg;
     uint32_t value;
     int64_t nap = deadline_nap(deadline);
-    int status = 0;
     if (nap <= 0)
         return drained(ch) ? ended(ch) : CUE_EEMPTY;
-    if (announce_sleep(ch, &value)) {
-        status = drained(ch) ? ended(ch) : topic_interrupted(ch);
-        pool_before_sleep(ch->lane.pool);
-        if (!status)
-            status = topic_after_nap(ch->lane.pool, futex_wait(&ch->ring.shared->bell, value, nap));
-    }
-    return status;
+    if (!announce_sleep(ch, &value))
+        return 0;
+    return drained(ch) ? ended(ch) : lane_nap(ch->lane.pool, &ch->halt, &ch->ring.shared->bell, value, nap);
 }
 
-static int wait_for_message(struct topic_channel *ch, int64_t deadline)
+static bool is_there(void *arg)
 {
-    int status = topic_interrupted(ch);
-    int64_t began = 0;
-    if (!status && ch->spin.most > 0) {
-        for (unsigned looks = 0; looks < 500; looks++) /* sooner than a clock is read */
-            if (feed_waiting(&ch->ring, ch->at))
-                return 0;
-        began = clock_ns();
-        if (spin_for_message(ch, began, deadline))
-            return 0;
-    }
-    while (!status && !feed_waiting(&ch->ring, ch->at))
-        status = nap_for_message(ch, deadline);
-    if (began)
-        spin_learn(&ch->spin, clock_ns() - began);
-    return status;
+    const struct topic_channel *ch = arg;
+    return feed_waiting(&ch->ring, ch->at);
 }
 
 int topic_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
@@ -234,7 +202,7 @@ int topic_recv_many(cue_channel *base, cue_msg *out, size_t n, int64_t deadline)
         if (deadline == 0)
             return drained(ch) ? ended(ch) : CUE_EEMPTY;
         deadline = deadline_made(deadline);
-        int status = wait_for_message(ch, deadline);
+        int status = await_message(&ch->spin, &ch->halt, deadline, is_there, nap_for_message, ch);
         if (status)
             return status;
     }
