@@ -200,14 +200,27 @@ static int not_for(const char *what)
     return trail(CUE_EINVAL, "the channel was not opened to %s", what);
 }
 
+/* Around what the kind does, for the channel's descriptor, which may be made meanwhile. */
+static inline bool before(cue_channel *ch, unsigned how)
+{
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_before(pollable, how);
+    return pollable != NULL;
+}
+
+static inline void after(cue_channel *ch, unsigned how, int status)
+{
+    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* as above */
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_after(pollable, how, status);
+}
+
 int channel_send(cue_channel *ch, const cue_msg *m, int64_t deadline)
 {
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire);
-    if (__builtin_expect(!pollable, 1))
-        return ch->ops->send_many(ch, m, 1, deadline);
-    pollable_before(pollable, CUE_SEND);
+    before(ch, CUE_SEND);
     int sent = ch->ops->send_many(ch, m, 1, deadline);
-    pollable_after(pollable, CUE_SEND, sent);
+    after(ch, CUE_SEND, sent);
     return sent;
 }
 
@@ -225,12 +238,9 @@ static inline int send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_tim
         return not_for("send: CUE_SEND");
     if (__builtin_expect(!m || n == 0, 0))
         return n ? trail(CUE_EINVAL, "no message given") : 0;
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
-    if (__builtin_expect(pollable != NULL, 0))
-        pollable_before(pollable, CUE_SEND);
+    before(ch, CUE_SEND);
     int sent = ch->ops->send_many(ch, m, n, ops_deadline(ch, wait));
-    if (__builtin_expect(pollable != NULL, 0))
-        pollable_after(pollable, CUE_SEND, sent);
+    after(ch, CUE_SEND, sent);
     return woken_by(ch, sent);
 }
 
@@ -286,16 +296,12 @@ void channel_recv_end(cue_channel *ch)
 
 void channel_recv_before(cue_channel *ch)
 {
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
-    if (__builtin_expect(pollable != NULL, 0))
-        pollable_before(pollable, CUE_RECV);
+    before(ch, CUE_RECV);
 }
 
 void channel_recv_after(cue_channel *ch, int got)
 {
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* as above */
-    if (__builtin_expect(pollable != NULL, 0))
-        pollable_after(pollable, CUE_RECV, got);
+    after(ch, CUE_RECV, got);
 }
 
 int channel_take_now(cue_channel *ch, cue_msg *out)
@@ -317,15 +323,10 @@ static inline int recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wa
         return status;
     }
     int64_t deadline = ops_deadline(ch, wait);
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
-    if (__builtin_expect(pollable != NULL, 0)) {
-        pollable_before(pollable, CUE_RECV);
-        if (deadline == 0 && atomic_load_explicit(&ch->woken, memory_order_seq_cst)) /* who polls waits there, and is woken here */
-            deadline = LONG_PAST;
-    }
+    if (before(ch, CUE_RECV) && deadline == 0 && atomic_load_explicit(&ch->woken, memory_order_seq_cst))
+        deadline = LONG_PAST; /* who polls waits there, and is woken here */
     int got = ch->ops->recv_many(ch, out, n, deadline);
-    if (__builtin_expect((pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire)) != NULL, 0)) /* it may be new */
-        pollable_after(pollable, CUE_RECV, got);
+    after(ch, CUE_RECV, got);
     got = woken_by(ch, got);
     receiving_end(ch);
     if (__builtin_expect(got < 0, 0))
