@@ -75,28 +75,36 @@ static inline struct record *pool_record(const struct cue_pool *pool, uint32_t i
     return trusted_record(pool, index);
 }
 
+/* Of so much room, what is not the block's name at its end. */
+static inline uint64_t room_unnamed(const struct record *rec, uint64_t room)
+{
+    uint32_t note = atomic_load_explicit(&rec->note, memory_order_relaxed); /* pairs with: the state word */
+    return room - (note & NOTE_NAMED ? POOL_NAME_BYTES : 0);
+}
+/* As pool_bytes, of a block in a slab whose bytes begin at `slab_data`. */
+static inline bool slab_bytes(const struct cue_pool *pool, const struct slab *head, char *slab_data, uint32_t ordinal,
+                              const struct record *rec, char **data, uint64_t *capacity)
+{
+    uint64_t room = atomic_load_explicit(&head->stride, memory_order_relaxed); /* stable while a block of it lives */
+    *data = slab_data + ordinal * room;
+    *capacity = room_unnamed(rec, room);
+    return room >= POOL_LINE && (ordinal + 1) * room <= UINT64_C(1) << pool->slab_shift;
+}
+
 /* Where its bytes are and how many it could have (a name at their end left out). The caller owns, leases or has just validated
  * it; false: the slab's head makes no sense. */
 static inline bool pool_bytes(const struct cue_pool *pool, uint32_t index, char **data, uint64_t *capacity)
 {
     const struct record *rec = trusted_record(pool, index);
-    uint64_t at, room;
     if (__builtin_expect((index & INDEX_R2) != 0, 1)) {
-        uint32_t slab = slab_of_index(pool, index), ordinal = ordinal_of_index(pool, index);
-        room = atomic_load_explicit(&slab_head(pool, slab)->stride, memory_order_relaxed); /* stable while a block of it lives */
-        if (room < POOL_LINE || (ordinal + 1) * room > UINT64_C(1) << pool->slab_shift)
-            return false;
-        at = ((uint64_t)slab << pool->slab_shift) + ordinal * room;
-    } else {
-        at = (uint64_t)index << POOL_GRANULE_SHIFT;
-        room = rec_granules(rec) << POOL_GRANULE_SHIFT;
-        if (room == 0 || at + room > pool->data_bytes)
-            return false;
+        uint32_t slab = slab_of_index(pool, index);
+        char *slab_data = pool->data + ((uint64_t)slab << pool->slab_shift);
+        return slab_bytes(pool, slab_head(pool, slab), slab_data, ordinal_of_index(pool, index), rec, data, capacity);
     }
+    uint64_t at = (uint64_t)index << POOL_GRANULE_SHIFT, room = rec_granules(rec) << POOL_GRANULE_SHIFT;
     *data = pool->data + at;
-    *capacity = room - (atomic_load_explicit(&rec->note, memory_order_relaxed) & NOTE_NAMED ? POOL_NAME_BYTES : 0); /* pairs with: the
-                                                                                                                       state word */
-    return true;
+    *capacity = room_unnamed(rec, room);
+    return room != 0 && at + room <= pool->data_bytes;
 }
 
 /* ---- the same for who looks at one record after the other ----
@@ -135,10 +143,7 @@ static inline bool bytes_near(const struct cue_pool *pool, const struct near_sla
     uint32_t ordinal = index - slab->first;
     if (__builtin_expect(ordinal >= slab->count, 0))
         return pool_bytes(pool, index, data, capacity);
-    uint64_t room = atomic_load_explicit(&slab->head->stride, memory_order_relaxed); /* as above */
-    *data = slab->data + ordinal * room;
-    *capacity = room - (atomic_load_explicit(&slab->records[ordinal].note, memory_order_relaxed) & NOTE_NAMED ? POOL_NAME_BYTES : 0);
-    return room >= POOL_LINE && (ordinal + 1) * room <= UINT64_C(1) << pool->slab_shift;
+    return slab_bytes(pool, slab->head, slab->data, ordinal, &slab->records[ordinal], data, capacity);
 }
 
 #endif
