@@ -74,6 +74,13 @@ uint64_t take_again(cue_channel *ch, uint32_t *redelivered)
     return take(ch, ANY, redelivered);
 }
 
+void take_to(cue_channel *ch, uint64_t last)
+{
+    for (uint64_t n = 1; n <= last; n++)
+        if (take_number(ch, BYTES) != n)
+            wrong("message %llu did not come", (unsigned long long)n);
+}
+
 void send_four(cue_channel *ch, enum carried odd, enum carried even)
 {
     for (uint64_t n = 1; n <= 4; n++)
@@ -93,6 +100,37 @@ int rest_of_four(cue_channel *ch, enum carried what)
     if (take_number(ch, what) != LAST)
         wrong("the lane does not work any more");
     return first == 1 ? 0 : first ? 1 : -1;
+}
+
+void send_bytes(struct victim *me)
+{
+    CUE_MUST(send_number(me->other[0], 7, BYTES));
+}
+
+void send_block(struct victim *me)
+{
+    CUE_MUST(send_with(me->other[0], 7, MOVED, &me->block[0]));
+}
+
+void send_both(struct victim *me)
+{
+    CUE_MUST(send_with(me->other[0], 7, BOTH, &me->block[0]));
+}
+
+void send_three(struct victim *me)
+{
+    uint64_t number[3] = { 7, 8, 9 };
+    cue_msg m[3];
+    for (int i = 0; i < 3; i++)
+        m[i] = (cue_msg){ .type = NOTE, .data = &number[i], .size = sizeof number[i] };
+    if (cue_channel_send_many(me->other[0], m, 3, CUE_NOW) != 3)
+        abort();
+}
+
+void reap_it(struct victim *me)
+{
+    if (pool_reap(me->pool) != 1)
+        abort();
 }
 
 void receive_two(struct victim *me)

@@ -1,7 +1,7 @@
 /* What is cut in questions and answers: asking, answering, and the recovery that answers for the dead. */
 #include "channels/actor_lane.h"
 #include "channels/ask.h"
-#include "crash.h"
+#include "numbers.h"
 
 #include <cuelight/channel.h>
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEDIUM = 4 << 20, NOTE = 5, TAG = 77 };
+enum { MEDIUM = 4 << 20, TAG = 77 };
 
 static cue_channel *lane_channel(const char *pool, unsigned how)
 {
@@ -124,11 +124,6 @@ static int heard(struct stage *stage)
 static void dead_answerer(struct stage *stage)
 {
     leave_dead(stage, "_answerer");
-}
-static void reap_it(struct victim *me)
-{
-    if (pool_reap(me->pool) != 1)
-        abort();
 }
 static int heard_of_it(struct stage *stage)
 {

@@ -69,27 +69,6 @@ static void sender(struct victim *me)
 {
     open_in_victim(me, "lane", CUE_SEND);
 }
-static void send_bytes(struct victim *me)
-{
-    CUE_MUST(send_number(me->other[0], 7, BYTES));
-}
-static void send_block(struct victim *me)
-{
-    CUE_MUST(send_with(me->other[0], 7, MOVED, &me->block[0]));
-}
-static void send_both(struct victim *me)
-{
-    CUE_MUST(send_with(me->other[0], 7, BOTH, &me->block[0]));
-}
-static void send_three(struct victim *me)
-{
-    uint64_t number[3] = { 7, 8, 9 };
-    cue_msg m[3];
-    for (int i = 0; i < 3; i++)
-        m[i] = (cue_msg){ .type = NOTE, .data = &number[i], .size = sizeof number[i] };
-    if (cue_channel_send_many(me->other[0], m, 3, CUE_NOW) != 3)
-        abort();
-}
 static void send_loan(struct victim *me)
 {
     cue_block loan;
@@ -126,13 +105,17 @@ static int queue_came(struct stage *stage)
     return took_effect;
 }
 /* Each message of a batch is a push of its own: as many as went, in order, and no more. */
-static int some_came(struct stage *stage)
+static void of_three_came(struct stage *stage)
 {
     uint64_t number = 7, got;
     while ((got = take_number(stage->other[0], ANY)) == number)
         number++;
     if (got || number > 10)
         wrong("message %llu came instead of %llu", (unsigned long long)got, (unsigned long long)number);
+}
+static int some_came(struct stage *stage)
+{
+    of_three_came(stage);
     close_on_stage(stage, 0);
     return -1;
 }
@@ -159,11 +142,7 @@ static int stream_came(struct stage *stage)
 }
 static int stream_some_came(struct stage *stage)
 {
-    uint64_t number = 7, got;
-    while ((got = take_number(stage->other[0], ANY)) == number)
-        number++;
-    if (got || number > 10)
-        wrong("message %llu came instead of %llu", (unsigned long long)got, (unsigned long long)number);
+    of_three_came(stage);
     return stream_goes_on(stage);
 }
 
@@ -263,11 +242,6 @@ static void take_three_and_stay(struct victim *me)
 static void dead_with_three(struct stage *stage)
 {
     leave_dead(stage, "_three");
-}
-static void reap_it(struct victim *me)
-{
-    if (pool_reap(me->pool) != 1)
-        abort();
 }
 /* All four, the first three marked. */
 static int four_came(struct stage *stage)
