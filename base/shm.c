@@ -25,11 +25,17 @@
 enum { PAGE = 4096 };
 static const uint64_t MAP_ALIGN = 2u << 20;
 
+static bool fit_for_a_name(char c)
+{
+    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '.' || c == '_' || c == '-';
+}
+
 bool shm_name_valid(const char *name)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t length = name ? strlen(name) : 0;
-    return length > 0 && length <= SHM_NAME_MAX && strspn(name, allowed) == length && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    size_t length = 0;
+    while (name && length <= SHM_NAME_MAX && fit_for_a_name(name[length]))
+        length++;
+    return length > 0 && length <= SHM_NAME_MAX && !name[length] && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
 const char *shm_directory(void)
