@@ -35,7 +35,8 @@ Test(shm, names_are_1_to_63_plain_characters)
     memset(longest, 'n', sizeof longest);
     longest[63] = 0;
     static const char *const good[] = { "a", "shop", "A-Z_0.9", "...", ".a", "-" };
-    static const char *const bad[] = { "", ".", "..", "a/b", "/a", "../x", "a b", "a\n", "\xc3\xa4", "a%s", "a\tb", "a:b", "@a", "a[", "a`", "a{", "a/" };
+    static const char *const bad[] = { "",         ".",   "..",   "a/b", "/a", "../x", "a b", "a\n",
+                                       "\xc3\xa4", "a%s", "a\tb", "a:b", "@a", "a[",   "a`",  "a{" };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         cr_expect(shm_name_valid(good[i]), "'%s'", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
