@@ -1,5 +1,6 @@
 /* Socket lanes in a process in which NNG takes no connection down any more, as NNG before 1.7 does after a fault (channels/nng/closer.c):
- * every close returns, what is left behind is said, descriptors do not leak while a receiver is away, exit ends. How
+ * every close returns, what is left behind is said, descriptors do not leak while a receiver is away, exit ends, also while a name server
+ * does not answer. How
  * senders find their next receiver then is in nng_storm.c.
  * budget: 60 s */
 #include "tests/certificates.h"
@@ -79,6 +80,17 @@ Test(nng_hang, a_receiver_that_is_away_costs_no_descriptors)
     lane_urls(tls ? "tls+tcp" : "tcp", url, sender_url, sizeof url);
     struct cast waits = cast_start("nng_away", name, url, sender_url);
     cr_assert(eq(int, cast_wait(&waits, 40000), 0));
+}
+
+/* Neither NNG's look-up of a name nor ours, which comes when NNG hangs, keeps close or exit. */
+Test(nng_hang, close_waits_for_no_name_server)
+{
+    struct cast well = cast_start("nng_names", name, "tcp://silent.test:9", "1"),
+                hung = cast_start("nng_names", name, "tcp://silent.test:9", "2", "h");
+    cr_assert(eq(int, cast_hear(&well, 20000), 'a'));
+    cr_assert(eq(int, cast_wait(&well, 20000), 0));
+    cr_assert(eq(int, cast_hear(&hung, 20000), 'a'));
+    cr_assert(eq(int, cast_wait(&hung, 20000), 0));
 }
 
 Test(nng_hang, exit_without_closing_ends)

@@ -7,6 +7,8 @@
  */
 #include "nng_internal.h"
 
+#include "base/futex.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
@@ -19,7 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 500 };
+enum { LOOK_MS = 500, LOOK_NS = LOOK_MS * 1000000 };
 
 static int socket_folder(char *folder, size_t room)
 {
@@ -114,10 +116,71 @@ static bool connects(const struct addrinfo *to)
     return answered;
 }
 
+/* The system has no bound for it, and close waits for who waits here. So a thread of its own looks up a name, one at a time; the last who
+ * has to do with a look-up frees it. */
+struct lookup {
+    char name[URL_WHERE_MAX + SOCKET_PATH_MAX], port[URL_WHERE_MAX + SOCKET_PATH_MAX];
+    struct addrinfo *found;
+    _Atomic uint32_t state; /* a futex: who waits makes it LEFT, the thread DONE; who finds the other's word is last */
+};
+enum { LOOKING, DONE, LEFT };
+static _Atomic bool looking;
+
+static void lookup_free(struct lookup *of)
+{
+    if (of->found)
+        freeaddrinfo(of->found);
+    free(of);
+}
+
+static void *look_up(void *arg)
+{
+    struct lookup *of = arg;
+    if (getaddrinfo(of->name, of->port, &(struct addrinfo){ .ai_socktype = SOCK_STREAM }, &of->found))
+        of->found = NULL;
+    atomic_store_explicit(&looking, false, relaxed);                   /* only bounds how many there are */
+    if (atomic_exchange_explicit(&of->state, DONE, acq_rel) == LEFT) { /* pairs with: name_listened */
+        lookup_free(of);
+        return NULL;
+    }
+    futex_wake(&of->state, 1); /* of an address: it may be freed already */
+    return NULL;
+}
+
+static bool any_connects(const struct addrinfo *all)
+{
+    for (; all; all = all->ai_next)
+        if (connects(all))
+            return true;
+    return false;
+}
+
+static bool name_listened(const char *name, const char *port)
+{
+    struct lookup *of = calloc(1, sizeof *of);
+    if (!of || atomic_exchange_explicit(&looking, true, relaxed)) {
+        free(of);
+        return false; /* as far as is known; it is asked again */
+    }
+    snprintf(of->name, sizeof of->name, "%s", name);
+    snprintf(of->port, sizeof of->port, "%s", port);
+    if (!thread_start(look_up, of)) {
+        atomic_store_explicit(&looking, false, relaxed);
+        free(of);
+        return false;
+    }
+    futex_wait(&of->state, LOOKING, LOOK_NS);
+    if (atomic_exchange_explicit(&of->state, LEFT, acq_rel) == LOOKING) /* pairs with: look_up */
+        return false;
+    bool found = any_connects(of->found);
+    lookup_free(of);
+    return found;
+}
+
 static bool tcp_listened(const struct socket_lane *lane)
 {
     char host[sizeof lane->url];
-    struct addrinfo *all, hints = { .ai_socktype = SOCK_STREAM };
+    struct addrinfo *all, hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM };
     const char *begin = strstr(lane->url, "://") + 3;
     snprintf(host, sizeof host, "%.*s", (int)strcspn(begin, "/"), begin);
     char *port = strrchr(host, ':'), *name = host;
@@ -127,10 +190,8 @@ static bool tcp_listened(const struct socket_lane *lane)
         name[strcspn(name, "]")] = 0;
     }
     if (getaddrinfo(name, port, &hints, &all))
-        return false;
-    bool found = false;
-    for (const struct addrinfo *one = all; one && !found; one = one->ai_next)
-        found = connects(one);
+        return name_listened(name, port);
+    bool found = any_connects(all);
     freeaddrinfo(all);
     return found;
 }

@@ -122,13 +122,13 @@ static void *closer(void *arg)
     return NULL;
 }
 
-/* Detached, and no signal is handled on it. */
-static bool thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
+bool thread_start(void *(*run)(void *), void *arg)
 {
     sigset_t all, before;
+    pthread_t thread;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started = pthread_create(thread, NULL, run, arg) == 0 && pthread_detach(*thread) == 0;
+    bool started = pthread_create(&thread, NULL, run, arg) == 0 && pthread_detach(thread) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
@@ -148,11 +148,10 @@ static bool closer_runs(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     static bool running;
-    pthread_t thread;
     pthread_once(&once, conditions_make);
     pthread_mutex_lock(&closer_lock);
     if (!running)
-        running = thread_start(&thread, closer, NULL);
+        running = thread_start(closer, NULL);
     bool runs = running;
     pthread_mutex_unlock(&closer_lock);
     return runs;
@@ -219,12 +218,11 @@ static void doze(int64_t until)
 static void cut_in_thread(nng_listener listener)
 {
     struct cutting *c = calloc(1, sizeof *c);
-    pthread_t thread;
     int64_t end = clock_ns() + CUT_NS;
     if (!c)
         return;
     c->listener = listener;
-    if (!thread_start(&thread, cut_listener, c)) {
+    if (!thread_start(cut_listener, c)) {
         free(c);
         return;
     }

@@ -142,6 +142,8 @@ void tie_leave(struct tie *tie);
 void pulse(void);
 /* It does not, or the machine is slow. */
 bool nng_hangs(void);
+/* Detached, and no signal is handled on it. */
+bool thread_start(void *(*run)(void *), void *arg);
 /* Sockets of this process that were left behind. */
 uint64_t nng_left(void);
 
@@ -177,7 +179,7 @@ bool nng_needs_guard(void);
 /* ---- address.c ---- */
 /* From the URL's where-part to what NNG and the kernel want; makes the default folder. */
 int socket_address(struct socket_lane *lane, const struct channel_url *url);
-/* Whether somebody listens there, as the kernel says. Waits for that at most half a second for each address of a host. */
+/* Whether somebody listens there, as the kernel says. Waits at most half a second for its name, and for each address of it. */
 bool socket_listened(const struct socket_lane *lane);
 
 /* ---- ledger.c: a block on its way ---- */

@@ -39,6 +39,7 @@
     X(nng_hung, "ROLE ARG...: stops NNG's reaper for good and plays one of the roles above")                                               \
     X(nng_closes, "POOL URL SENDER_URL...: closes lanes while NNG hangs")                                                                  \
     X(nng_away, "POOL URL SENDER_URL: loses its receiver while NNG hangs")                                                                 \
+    X(nng_names, "POOL URL LOOK-UPS [h]: closes a sender while its name is looked up")                                                     \
     X(nng_listen, "URL POOL: listens, says r, waits to be killed")                                                                         \
     X(mailbox_sender, "URL: opens to send, says r; sends a number for each byte it is told, says k")                                       \
     X(mailbox_receiver,                                                                                                                    \
