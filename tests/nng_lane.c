@@ -562,6 +562,8 @@ Test(nng_lane, what_makes_no_sense_is_refused_with_a_trail)
         { "ipc://x?users=root", CUE_SEND, CUE_EINVAL },
         { "ipc://x?users=", CUE_SEND, CUE_EINVAL },
         { "tcp://", CUE_SEND, CUE_EINVAL },
+        { "tcp://127.0.0.1:0", CUE_RECV, CUE_EINVAL },
+        { "ws://127.0.0.1:0/lane", CUE_RECV, CUE_EINVAL },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cue_channel *ch = (cue_channel *)1;

@@ -69,6 +69,7 @@ static int ipc_address(struct socket_lane *lane, const char *where)
 
 int socket_address(struct socket_lane *lane, const struct channel_url *url)
 {
+    const char *port;
     lane->scheme = url->scheme;
     switch (url->scheme) {
     case SCHEME_IPC:
@@ -76,8 +77,10 @@ int socket_address(struct socket_lane *lane, const struct channel_url *url)
     case SCHEME_TCP:
     case SCHEME_TLS_TCP:
     case SCHEME_WS:
-        if (!strrchr(url->where, ':'))
+        if (!(port = memrchr(url->where, ':', strcspn(url->where, "/"))))
             return trail(CUE_EINVAL, "%s: HOST:PORT must follow ://", url->plain);
+        if (port[1] == '0' && (!port[2] || port[2] == '/'))
+            return trail(CUE_EINVAL, "%s: say which port; nobody would know what 0 has become", url->plain);
         break;
     default:
         break;
