@@ -159,6 +159,7 @@ static void take_answer(struct sender *s, uint64_t word, uint64_t max, uint64_t 
         s->welcome = true;
         s->bye_at = 0;
         s->encoded = s->base;
+        s->count.resent += s->chunk_at != 0; /* the one whose chunks had begun */
         s->chunk_at = 0;
     }
 }
