@@ -6,7 +6,8 @@
  * From then on, in this process, no end of a connection is told, dialers whose connection has ended do not dial again, descriptors of
  * ended connections and failed dials stay open, and nng_close does not return. New sockets, dialers, listeners and connections work. On
  * the receiving side part.c avoids the fault. Where it comes out of a send, because the receiver was killed, nothing can avoid it; so
- * it is noticed, and everything here does without the reaper then.
+ * it is noticed, and everything here does without the reaper then. A second way there is to close a listener of ws while somebody's
+ * request is taken: it waits, with its lock held, for the reaper, which waits for the request, which waits for the lock.
  *
  * THE CLOSER is one thread of the process that closes all sockets of ours, one after the other. Who closes waits for it; if it hangs,
  * the socket's dialer or listener is closed, which cuts its connections and needs no reaper, and the socket is left to the closer.
@@ -284,7 +285,7 @@ static void leave_behind(struct tie *tie, bool cut)
     for_good = tie;
 }
 
-void tie_close(struct tie *tie)
+bool tie_close(struct tie *tie)
 {
     pthread_mutex_lock(&closer_lock);
     enqueue(tie);
@@ -296,11 +297,13 @@ void tie_close(struct tie *tie)
         cut(tie);
     disown(tie);
     pthread_mutex_lock(&closer_lock);
-    if (tie->closed)
+    bool closed = tie->closed;
+    if (closed)
         tie_free(tie);
     else
         leave_behind(tie, ours);
     pthread_mutex_unlock(&closer_lock);
+    return closed;
 }
 
 void tie_leave(struct tie *tie)

@@ -134,8 +134,9 @@ struct tie *tie_make(nng_socket sock, void *owner);
 /* Its owner, who stays until tie_release; NULL: it has none any more. */
 void *tie_hold(struct tie *tie);
 void tie_release(struct tie *tie);
-/* Closes its socket, or leaves it behind after some seconds. The tie is gone then, and no callback has the owner any more. */
-void tie_close(struct tie *tie);
+/* Closes its socket, or leaves it behind after some seconds: false, and its connections may be open. The tie is gone then, and no
+ * callback has the owner any more. */
+bool tie_close(struct tie *tie);
 /* The same, without waiting for anything: when NNG hangs. */
 void tie_leave(struct tie *tie);
 /* A connection has ended: does NNG's reaper go on? */

@@ -166,6 +166,19 @@ void peers_bye(struct receiver *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+void peers_cut(struct receiver *r)
+{
+    pthread_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < PEERS_MAX; i++) {
+        const struct peer *peer = &r->peers[i];
+        if (peer->incarnation && !pipe_ended(r, peer->pipe))
+            nng_pipe_close((nng_pipe){ .id = peer->pipe });
+        if (peer->back && !pipe_ended(r, peer->back))
+            nng_pipe_close((nng_pipe){ .id = peer->back });
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- the table ---- */
 
 static void peer_forget(struct receiver *r, struct peer *peer)

@@ -122,6 +122,8 @@ void peers_again(struct receiver *r);
 void peers_forget(struct receiver *r);
 /* Tells BYE to all that have not parted. Also by the guard's thread. */
 void peers_bye(struct receiver *r);
+/* Ends their connections, when NNG does not. */
+void peers_cut(struct receiver *r);
 
 /* ---- recv.c; by the thread that receives ---- */
 /* Frees the next message that is here, which is 1; or CUE_ECLOSED, or another error. */

@@ -611,7 +611,8 @@ static int receiver_close(cue_channel *ch)
     peers_halt(r);
     if (pool_enter(ch->pool) == 0)
         part(r, take_in);
-    tie_close(r->tie);
+    if (!tie_close(r->tie))
+        peers_cut(r);
     peers_forget(r);
     receiver_end(r);
     tls_unload(&r->lane);
