@@ -1,19 +1,28 @@
-/* Listening, and the guard of NNG's ipc listener.
+/* Listening, and the guard of NNG's listeners.
  *
- * Before 1.6 a listener of NNG stops for good when a client goes away while it shakes hands (nanomsg/nng#1518): connections are
- * still accepted and greeted, so clients believe that they are connected, but no pipe is ever made of them. Existing pipes go
- * on, and nothing tells of it. The cure is to close the listener and make it anew; that closes its pipes, and their senders
- * connect again and send what was not acknowledged.
+ * Before 1.6 a listener of NNG stops for good when a client goes away while it shakes hands and the kernel says EPIPE of it
+ * (nanomsg/nng#1518; ipc, tcp, tls+tcp): connections are still accepted and greeted, so clients believe that they are connected, but no
+ * pipe is ever made of them. Existing pipes go on, and nothing tells of it. (NNG's statistics count such errors, but to read them is not
+ * safe while connections end: nanomsg/nng#2335.) The cure is to close the listener and make it anew; that closes its pipes, and their
+ * senders connect again and send what was not acknowledged.
  *
- * The guard looks at this process's own descriptors, ten times a second: sockets with the listener's address that are connected are
- * more than NNG has pipes, and one of them has had bytes to read since the last look (every client of ours sends a hello at
- * once; one that is still shaking hands has none). Then the listener is stuck. NNG does not give the stuck connections back, so they are
- * remembered by their inode and not counted again.
+ * The guard looks at this process's own descriptors, ten times a second. The listener is stuck when more of the connections that were
+ * accepted at its address are done with shaking hands than NNG has pipes. Every client of ours sends a hello at once, and so:
+ *
+ *   ipc, tcp    there are more connections than pipes at all, and one of them has had bytes to read since the last look. NNG reads the
+ *               greeting and no more before it makes a pipe; one that is still shaking hands has nothing to read.
+ *   tls+tcp     NNG reads ahead, so nothing is left to read. Those count that have sent as much as a client with a certificate sends
+ *               at least, and they are more than the pipes at TLS_LOOKS looks running: a handshake that goes well is over by then.
+ *
+ * NNG does not give all the stuck connections back, so those that are there when it was healed are remembered by their inodes and not
+ * counted again. A stranger can make it heal for nothing, at the price for which he can stop the listener.
  */
 #include "nng_internal.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +32,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LOST_MAX = 1024 };
+enum { LOST_MAX = 1024, TLS_LOOKS = 10, TLS_CLIENT_BYTES = 500 /* for a hello, a certificate, a signature and what ends them */ };
 
 /* Told to the sanitizers: the guard looks at descriptors that NNG's threads make and close meanwhile, and knows it; and what NNG
  * has forgotten it has lost. */
@@ -45,7 +54,9 @@ struct guard {
     const _Atomic int32_t *pipes;
     struct tie *tie;
     bool listening;
-    ino_t suspect;        /* a connection that had bytes to read at the last look, 0: none */
+    int port;             /* tcp, tls+tcp; 0: ipc */
+    ino_t suspect;        /* ipc, tcp: a connection that had bytes to read at the last look, 0: none */
+    int looks;            /* tls+tcp: that saw more connections than pipes, running */
     ino_t lost[LOST_MAX]; /* connections that NNG has forgotten */
     unsigned nlost;
 };
@@ -80,51 +91,72 @@ static bool is_lost(const struct guard *g, ino_t inode)
     return false;
 }
 
-/* Whether `fd` is a connection that was accepted at the lane's address. */
-static bool is_accepted(const struct socket_lane *lane, int fd)
+static bool is_there(const struct guard *g, const struct sockaddr_storage *at)
 {
-    struct sockaddr_un address;
+    switch (at->ss_family) {
+    case AF_UNIX:
+        return !g->port && memcmp(((const struct sockaddr_un *)at)->sun_path, g->lane->path, sizeof g->lane->path) == 0;
+    case AF_INET:
+        return ntohs(((const struct sockaddr_in *)at)->sin_port) == g->port;
+    case AF_INET6:
+        return ntohs(((const struct sockaddr_in6 *)at)->sin6_port) == g->port;
+    default:
+        return false;
+    }
+}
+
+/* Whether `fd` is a connection that was accepted at the lane's address. */
+static bool is_accepted(const struct guard *g, int fd)
+{
+    struct sockaddr_storage address;
     socklen_t size = sizeof address, flag_size = sizeof(int);
     int listens = 1;
     memset(&address, 0, sizeof address);
-    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0 || address.sun_family != AF_UNIX ||
-        memcmp(address.sun_path, lane->path, sizeof address.sun_path))
-        return false;
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) == 0 && !listens;
+    return getsockname(fd, (struct sockaddr *)&address, &size) == 0 && is_there(g, &address) &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) == 0 && !listens;
 }
 
-/* Calls back with each such connection that is not lost; how many. (fstat() would be the same, but the thread sanitizer fails in
- * its own report when NNG closes a descriptor that was given to it.) */
-static int connections(struct guard *g, void (*visit)(struct guard *g, int fd, ino_t inode, void *arg), void *arg)
+/* Calls back with each such connection that is not lost. (fstat() would be the same, but the thread sanitizer fails in its own report
+ * when NNG closes a descriptor that was given to it.) */
+static void connections(struct guard *g, void (*visit)(struct guard *g, int fd, ino_t inode, void *arg), void *arg)
 {
-    int count = 0;
     DIR *folder = opendir("/proc/self/fd");
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         int fd = atoi(entry->d_name);
         struct stat st;
-        if (entry->d_name[0] == '.' || !is_accepted(g->lane, fd) || fstatat(fd, "", &st, AT_EMPTY_PATH) < 0 || is_lost(g, st.st_ino))
-            continue;
-        count++;
-        visit(g, fd, st.st_ino, arg);
+        if (entry->d_name[0] != '.' && is_accepted(g, fd) && fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && !is_lost(g, st.st_ino))
+            visit(g, fd, st.st_ino, arg);
     }
     if (folder)
         closedir(folder);
-    return count;
 }
 
 struct look {
-    ino_t unread; /* one that has bytes to read */
-    bool same;    /* the suspect of the last look is still there with bytes to read */
+    int connections; /* as far as they count */
+    ino_t unread;    /* one that has bytes to read */
+    bool same;       /* the suspect of the last look is still there with bytes to read */
 };
 
 static void look_at(struct guard *g, int fd, ino_t inode, void *arg)
 {
     struct look *look = arg;
     int waiting = 0;
+    look->connections++;
     if (ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0)
         return;
     look->unread = inode;
     look->same = look->same || inode == g->suspect;
+}
+
+static void look_at_tls(struct guard *g, int fd, ino_t inode, void *arg)
+{
+    struct look *look = arg;
+    struct tcp_info info = { 0 };
+    socklen_t size = sizeof info;
+    (void)g;
+    (void)inode;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_bytes_received >= TLS_CLIENT_BYTES)
+        look->connections++;
 }
 
 static void remember(struct guard *g, int fd, ino_t inode, void *arg)
@@ -140,9 +172,11 @@ bool guard_stuck(struct guard *g)
     if (!g->listening)
         return true;
     struct look look = { 0 };
-    int sockets = connections(g, look_at, &look);
-    bool more = sockets > atomic_load_explicit(g->pipes, memory_order_relaxed); /* two looks agree before anything is done */
-    bool stuck = more && look.same;
+    bool tls = g->lane->scheme == SCHEME_TLS_TCP;
+    connections(g, tls ? look_at_tls : look_at, &look);
+    bool more = look.connections > atomic_load_explicit(g->pipes, memory_order_relaxed); /* two looks agree before anything is done */
+    bool stuck = more && (tls ? g->looks >= TLS_LOOKS : look.same);
+    g->looks = more ? g->looks + 1 : 0;
     g->suspect = more ? look.unread : 0;
     return stuck;
 }
@@ -150,14 +184,21 @@ bool guard_stuck(struct guard *g)
 void guard_heal(struct guard *g)
 {
     g->suspect = 0;
+    g->looks = 0;
     if (g->listening) {
         nng_listener_close(g->tie->listener);
         g->listening = false;
     }
     for (int i = 0; i < 50 && atomic_load_explicit(g->pipes, memory_order_relaxed); i++) /* it closes its pipes behind our back */
         poll(NULL, 0, 2);
+    g->nlost = 0; /* who was lost and is still there is again; an inode that is not may be another's by now */
     connections(g, remember, NULL);
     g->listening = socket_listen(g->lane, g->tie) == 0; /* else at the next look */
+}
+
+bool guard_needed(enum scheme scheme)
+{
+    return nng_stops() && (scheme == SCHEME_IPC || scheme == SCHEME_TCP || scheme == SCHEME_TLS_TCP);
 }
 
 int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out)
@@ -169,6 +210,11 @@ int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct ti
     g->pipes = pipes;
     g->tie = tie;
     g->listening = true;
+    int failed = lane->scheme == SCHEME_IPC ? 0 : nng_listener_get_int(tie->listener, NNG_OPT_TCP_BOUND_PORT, &g->port);
+    if (failed) {
+        free(g);
+        return nng_trail(failed, "%s: the port", lane->url);
+    }
     *out = g;
     return 0;
 }

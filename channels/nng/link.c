@@ -11,9 +11,9 @@
  *
  * Before 1.7 its reaper may hang (closer.c). Then the ends of connections are not told, dialers do not dial again, and what a dial or a
  * connection had open stays open for good. So, as long as it hangs: whether a connection has ended is asked of the kernel, and of what
- * the receiver said last (BYE); who has lost its connection leaves its socket behind and gets another; and it dials only when somebody listens there, else a receiver that is away for a night would cost some
- * descriptors a second. If somebody listens and no answer comes of it, what is tried anew costs one or two descriptors, so it is tried
- * at growing distances.
+ * the receiver said last (BYE); who has lost its connection leaves its socket behind and gets another; and it dials only when somebody
+ * listens there, else a receiver that is away for a night would cost some descriptors a second. If somebody listens and no answer comes
+ * of it, what is tried anew costs one or two descriptors, so it is tried at growing distances.
  */
 #include "sender.h"
 
@@ -149,7 +149,7 @@ static void ask_why(struct sender *s)
 /* NNG is well. */
 static void redial(struct sender *s, struct link *link)
 {
-    if (link->tie && nng_needs_guard()) {
+    if (link->tie && nng_stops()) {
         nng_dialer_close(link->tie->dialer);
         dial(s, link->tie); /* if it fails: at the next look, closing it again is refused */
     }

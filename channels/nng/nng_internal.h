@@ -174,8 +174,8 @@ int tls_refused(const struct socket_lane *lane, int nng_error);
 /* TLS for a dialer (or a listener) that was created and not started. An error of NNG's. */
 int tls_dialer(const struct socket_lane *lane, nng_dialer dialer);
 int tls_listener(const struct socket_lane *lane, nng_listener listener);
-/* Whether this NNG's listeners need guard.c: 1.6 has the fix. */
-bool nng_needs_guard(void);
+/* Whether this NNG's listeners and dialers stop where they should go on: 1.6 has the fix. */
+bool nng_stops(void);
 
 /* ---- address.c ---- */
 /* From the URL's where-part to what NNG and the kernel want; makes the default folder. */
@@ -212,6 +212,7 @@ extern const struct channel_ops sender_ops, receiver_ops;
 
 /* ---- guard.c: the listener of NNG before 1.6 ---- */
 struct guard;
+bool guard_needed(enum scheme scheme);
 /* `pipes` counts the connections that NNG has told of. */
 int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out);
 enum { GUARD_LOOK_MS = 100 };

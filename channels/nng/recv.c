@@ -532,7 +532,7 @@ static int receiver_prepare(struct receiver *r, size_t largest)
     if ((failed = peers_prepare(r)))
         return nng_trail(failed, "%s: a timer", lane->url);
     int status = socket_listen(lane, r->tie);
-    return !status && lane->scheme == SCHEME_IPC && nng_needs_guard() ? guard_start(r) : status;
+    return !status && guard_needed(lane->scheme) ? guard_start(r) : status;
 }
 
 int receiver_open(struct socket_lane *lane, const cue_channel_opts *opts)

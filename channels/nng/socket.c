@@ -55,7 +55,7 @@ bool event_take(int fd)
     return read(fd, &count, sizeof count) == sizeof count;
 }
 
-bool nng_needs_guard(void)
+bool nng_stops(void)
 {
     unsigned major = 0, minor = 0;
     return sscanf(nng_version(), "%u.%u", &major, &minor) == 2 && major == 1 && minor < 6;
