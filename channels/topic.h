@@ -59,7 +59,7 @@ struct feed_taken {
     uint32_t index;
     uint64_t generation;
 };
-int feed_take(const struct feed *ring, uint64_t *at, uint64_t *skipped, struct feed_taken *out);
+int feed_take(const struct feed *ring, struct near_slabs *near, uint64_t *at, uint64_t *skipped, struct feed_taken *out);
 /* Everything before `at` was taken: publishers that wait look again, at once or when a quarter is free. */
 void feed_advance(const struct feed *ring, uint64_t at, bool at_once);
 /* Is there something at `at`, or was it evicted? In the order of seq_cst. */

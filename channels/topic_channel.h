@@ -40,6 +40,7 @@ struct topic_channel {
 
     /* subscriber */
     struct feed ring;
+    struct near_slabs near_slabs;
     cue_block block;                                     /* of the ring: an owner */
     uint64_t word;                                       /* in the table */
     uint64_t at, skipped, received, bytes, copied, peak; /* skipped: it stood in the ring and was taken out as old */

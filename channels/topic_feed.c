@@ -217,7 +217,15 @@ bool feed_evict(const struct feed *ring)
 
 /* ---- subscriber ---- */
 
-int feed_take(const struct feed *ring, uint64_t *at, uint64_t *skipped, struct feed_taken *out)
+/* What stands behind the one that is just taken: its lines come meanwhile. */
+static inline void fetch_next(const struct feed *ring, const struct near_slabs *near, uint64_t at)
+{
+    uint64_t next = atomic_load_explicit(feed_slot(ring, at + 1), relaxed); /* a hint */
+    if (feed_slot_ahead(ring, next, at + 1) == 0 && (uint32_t)next < FEED_SLOT_FROZEN)
+        fetch_near(near, (uint32_t)next);
+}
+
+int feed_take(const struct feed *ring, struct near_slabs *near, uint64_t *at, uint64_t *skipped, struct feed_taken *out)
 {
     for (uint64_t looks = 0; looks <= 2 * ring->size; looks++) { /* as in feed_link */
         _Atomic uint64_t *slot = feed_slot(ring, *at);
@@ -232,11 +240,12 @@ int feed_take(const struct feed *ring, uint64_t *at, uint64_t *skipped, struct f
             continue;
         }
         out->index = (uint32_t)seen;
-        out->rec = pool_record(ring->pool, out->index);
+        out->rec = record_near(ring->pool, near, out->index);
         if (__builtin_expect(!out->rec, 0)) { /* damage */
             cas(slot, &seen, slot_next(seen));
             continue;
         }
+        fetch_next(ring, near, *at);
         out->generation = rec_generation(atomic_load_explicit(&out->rec->state, acquire));
         if (!lease_pin(ring->pool, out->rec, out->index, out->generation))
             continue;

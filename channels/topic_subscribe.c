@@ -41,8 +41,8 @@ static int view_message(struct topic_channel *ch, const struct feed_taken *taken
     uint32_t note = atomic_load_explicit(&rec->note, relaxed); /* leased, as all of the record */
     bool bytes = note & NOTE_MESSAGE, header = bytes && note & MESSAGE_HEADER;
     uint64_t before = header ? sizeof(struct message_header) : 0;
-    memset(out, 0, sizeof *out);
-    if (__builtin_expect(!pool_bytes(pool, taken->index, &data, &capacity) || before + size > capacity, 0)) {
+    message_clear(out);
+    if (__builtin_expect(!bytes_near(pool, &ch->near_slabs, taken->index, &data, &capacity) || before + size > capacity, 0)) {
         lease_drop(pool, rec, taken->index, taken->generation);
         return trail(CUE_ECORRUPT, "message %x of pool %s makes no sense", taken->index, pool->name);
     }
@@ -127,7 +127,7 @@ static int take(struct topic_channel *ch, cue_msg *out, size_t n)
     while (got < n && !status) {
         if (past_left(ch))
             taken = *past_next(ch);
-        else if (!feed_take(&ch->ring, &ch->at, &ch->skipped, &taken))
+        else if (!feed_take(&ch->ring, &ch->near_slabs, &ch->at, &ch->skipped, &taken))
             break;
         else if (__builtin_expect(ch->ntwice != 0, 0) && came_before(ch, &taken))
             continue;
