@@ -200,27 +200,32 @@ static int not_for(const char *what)
     return trail(CUE_EINVAL, "the channel was not opened to %s", what);
 }
 
-/* Around what the kind does, for the channel's descriptor, which may be made meanwhile. */
-static inline bool before(cue_channel *ch, unsigned how)
+static inline struct pollable *pollable_of(cue_channel *ch)
 {
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
-    if (__builtin_expect(pollable != NULL, 0))
-        pollable_before(pollable, how);
-    return pollable != NULL;
+    return atomic_load_explicit(&ch->pollable, memory_order_acquire); /* pairs with: pollable_fd */
 }
 
-static inline void after(cue_channel *ch, unsigned how, int status)
+/* Around what the kind does, for the channel's descriptor. When a receive is over that may be a new one; after a send the channel may be
+ * gone. */
+static inline struct pollable *before(cue_channel *ch, unsigned how)
 {
-    struct pollable *pollable = atomic_load_explicit(&ch->pollable, memory_order_acquire); /* as above */
+    struct pollable *pollable = pollable_of(ch);
+    if (__builtin_expect(pollable != NULL, 0))
+        pollable_before(pollable, how);
+    return pollable;
+}
+
+static inline void after(struct pollable *pollable, unsigned how, int status)
+{
     if (__builtin_expect(pollable != NULL, 0))
         pollable_after(pollable, how, status);
 }
 
 int channel_send(cue_channel *ch, const cue_msg *m, int64_t deadline)
 {
-    before(ch, CUE_SEND);
+    struct pollable *pollable = before(ch, CUE_SEND);
     int sent = ch->ops->send_many(ch, m, 1, deadline);
-    after(ch, CUE_SEND, sent);
+    after(pollable, CUE_SEND, sent);
     return sent;
 }
 
@@ -238,9 +243,9 @@ static inline int send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_tim
         return not_for("send: CUE_SEND");
     if (__builtin_expect(!m || n == 0, 0))
         return n ? trail(CUE_EINVAL, "no message given") : 0;
-    before(ch, CUE_SEND);
+    struct pollable *pollable = before(ch, CUE_SEND);
     int sent = ch->ops->send_many(ch, m, n, ops_deadline(ch, wait));
-    after(ch, CUE_SEND, sent);
+    after(pollable, CUE_SEND, sent);
     return woken_by(ch, sent);
 }
 
@@ -301,7 +306,7 @@ void channel_recv_before(cue_channel *ch)
 
 void channel_recv_after(cue_channel *ch, int got)
 {
-    after(ch, CUE_RECV, got);
+    after(pollable_of(ch), CUE_RECV, got);
 }
 
 int channel_take_now(cue_channel *ch, cue_msg *out)
@@ -326,7 +331,7 @@ static inline int recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wa
     if (before(ch, CUE_RECV) && deadline == 0 && atomic_load_explicit(&ch->woken, memory_order_seq_cst))
         deadline = LONG_PAST; /* who polls waits there, and is woken here */
     int got = ch->ops->recv_many(ch, out, n, deadline);
-    after(ch, CUE_RECV, got);
+    after(pollable_of(ch), CUE_RECV, got);
     got = woken_by(ch, got);
     receiving_end(ch);
     if (__builtin_expect(got < 0, 0))
