@@ -659,6 +659,20 @@ int cue_block_free(cue_block *b)
 
 /* ---- looking ---- */
 
+/* Without a lease, so by pread() of the object, not from the mapping: what is given back to the system meanwhile reads as zero, and takes
+ * no memory that there may not be. */
+static ssize_t bytes_copy(struct cue_pool *pool, const char *data, void *to, size_t size)
+{
+    return pread(pool->fd, to, size, (off_t)(data - (char *)pool->header));
+}
+
+bool name_copy(struct cue_pool *pool, const char *data, uint64_t capacity, char name[POOL_NAME_BYTES])
+{
+    bool copied = pool_descriptor_good(pool) && bytes_copy(pool, data + capacity, name, POOL_NAME_BYTES) == POOL_NAME_BYTES;
+    name[copied ? POOL_NAME_BYTES - 1 : 0] = 0;
+    return copied;
+}
+
 static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t index, uint64_t state, cue_block_info *out)
 {
     static const uint32_t shown[8] = { [REC_OWNED] = CUE_BLOCK_OWNED,
@@ -685,7 +699,7 @@ static void info_of(struct cue_pool *pool, const struct record *rec, uint32_t in
     }
     char *data;
     if (pool_bytes(pool, index, &data, &out->capacity) && note & NOTE_NAMED)
-        snprintf(out->name, sizeof out->name, "%.63s", data + out->capacity);
+        name_copy(pool, data, out->capacity, out->name);
 }
 
 /* A row that is consistent: the state word is the same before and after. */
@@ -720,7 +734,6 @@ int cue_block_stat(const cue_block *b, cue_block_info *out)
     return trail(CUE_ESTALE, "block %x of pool %s is gone", ref.index, ref.pool->name);
 }
 
-/* pread() of the object, not the mapping: what is given back to the system meanwhile reads as zero and takes no memory. */
 int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, size_t size)
 {
     int status = pool_enter(pool);
@@ -737,7 +750,9 @@ int64_t cue_block_read(cue_pool *pool, uint64_t id, uint64_t offset, void *to, s
         return trail(CUE_EPERM, "block %llx of pool %s is not published", (unsigned long long)id, pool->name);
     bool sane = pool_bytes(pool, id_index(id), &data, &capacity) && used <= capacity;
     size_t want = sane && offset < used ? (used - offset < size ? (size_t)(used - offset) : size) : 0;
-    ssize_t got = want ? pread(pool->fd, to, want, (off_t)((uint64_t)(data - (char *)pool->header) + offset)) : 0;
+    if (want && !pool_descriptor_good(pool))
+        return pool_descriptor_lost(pool);
+    ssize_t got = want ? bytes_copy(pool, data + offset, to, want) : 0;
     atomic_thread_fence(acquire); /* the copy before the second look */
     uint64_t again = atomic_load_explicit(&rec->state, acquire);
     if (!rec_live(again) || rec_generation(again) != rec_generation(state))

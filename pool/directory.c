@@ -41,6 +41,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { TRIES = 16, WINDOWS = 2 };
 
@@ -112,17 +113,17 @@ static unsigned levels_present(const struct cue_pool *pool, memory_order order)
     return top <= pool->dir_levels ? top : pool->dir_levels; /* damage must not lead us out */
 }
 
+/* Under a lease: its bytes could be given back to the system otherwise. An observer copies them. */
 static bool key_equal_name(struct cue_pool *pool, struct record *rec, uint32_t index, uint64_t generation, const char *name)
 {
-    /* under a lease: its bytes could be given back to the system otherwise */
-    char *data;
+    char *data, copy[POOL_NAME_BYTES];
     uint64_t capacity;
-    bool observer = pool->flags & CUE_READ_ONLY;
-    if (!observer && lease_take(pool, rec, index, generation))
+    if (pool->flags & CUE_READ_ONLY)
+        return pool_bytes(pool, index, &data, &capacity) && name_copy(pool, data, capacity, copy) && strcmp(copy, name) == 0;
+    if (lease_take(pool, rec, index, generation))
         return false;
     bool equal = pool_bytes(pool, index, &data, &capacity) && strncmp(data + capacity, name, POOL_NAME_BYTES) == 0;
-    if (!observer)
-        lease_drop(pool, rec, index, generation);
+    lease_drop(pool, rec, index, generation);
     return equal;
 }
 
@@ -232,7 +233,7 @@ static void back_off(struct cue_pool *pool, int tries)
         sched_yield();
 }
 
-/* The key of a record of ours, and its hash; `name` is where a name is copied to. */
+/* The key of a record, which may be nobody's, and its hash; `name` is where a name is copied to. */
 static int key_of(struct cue_pool *pool, struct record *rec, uint32_t index, char name[POOL_NAME_BYTES], struct wanted *want)
 {
     want->key = (cue_key){ .type = atomic_load_explicit(&rec->type, relaxed),
@@ -240,9 +241,11 @@ static int key_of(struct cue_pool *pool, struct record *rec, uint32_t index, cha
     if (atomic_load_explicit(&rec->note, relaxed) & NOTE_NAMED) {
         char *data;
         uint64_t capacity;
-        if (!pool_bytes(pool, index, &data, &capacity))
+        bool ours = rec_party(atomic_load_explicit(&rec->state, acquire)) == pool->self + 1;
+        if (!pool_bytes(pool, index, &data, &capacity) || (!ours && !name_copy(pool, data, capacity, name)))
             return trail(CUE_ECORRUPT, "the slab of block %x makes no sense", index);
-        memcpy(name, data + capacity, POOL_NAME_BYTES);
+        if (ours)
+            memcpy(name, data + capacity, POOL_NAME_BYTES);
         name[POOL_NAME_BYTES - 1] = 0;
         want->key = (cue_key){ .name = name };
     }
@@ -516,18 +519,40 @@ int directory_find(struct cue_pool *pool, cue_key key, uint32_t *index, uint64_t
     return find(pool, &want, index, generation);
 }
 
+/* Between look and lease a block may be freed, or its key taken over: who finds it stale looks again. If it is found as it was, a thread of
+ * ours holds on to a former life of the record for a moment (lease_pin), or the record makes no sense: then that never ends. */
+struct seen {
+    uint32_t index;
+    uint64_t generation;
+    unsigned times;
+};
+enum { LOOKS = 100, NAPS = 2000 };
+
+static bool look_again(struct cue_pool *pool, struct seen *seen, uint32_t index, uint64_t generation)
+{
+    if (seen->times == 0 || seen->index != index || seen->generation != generation)
+        *seen = (struct seen){ index, generation, 0 };
+    if (++seen->times > LOOKS)
+        nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+    if (seen->times <= LOOKS + NAPS)
+        return true;
+    trail(CUE_ECORRUPT, "block %x of pool %s is there and cannot be leased: its record makes no sense", index, pool->name);
+    return false;
+}
+
 int directory_find_name(struct cue_pool *pool, const char *name, cue_block *view)
 {
     uint32_t index;
     uint64_t generation;
     memset(view, 0, sizeof *view);
+    struct seen seen = { 0 };
     int status;
-    do { /* between look and lease it may be freed, or taken over: look again */
+    do {
         status = directory_find(pool, (cue_key){ .name = name }, &index, &generation);
         if (!status)
             status = pool_attach(pool, index, generation, 44, view);
-    } while (status == CUE_ESTALE);
-    return status;
+    } while (status == CUE_ESTALE && look_again(pool, &seen, index, generation));
+    return status == CUE_ESTALE ? CUE_ECORRUPT : status;
 }
 
 static _Atomic uint32_t *version_of(struct cue_pool *pool, uint64_t hash)
@@ -548,7 +573,7 @@ void directory_announce(struct cue_pool *pool, struct record *rec, uint32_t inde
     futex_wake(version, INT_MAX);
 }
 
-static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block *out, uint64_t *id)
+static int find_once(struct cue_pool *pool, const struct wanted *want, cue_block *out, uint64_t *id, struct seen *seen)
 {
     uint32_t index = id_index(want->key.id);
     uint64_t generation = id_generation(want->key.id);
@@ -568,8 +593,18 @@ static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block 
     if (status || !out)
         return status;
     status = pool_attach(pool, index, generation, 44, out);
-    if (status == CUE_ESTALE) /* between look and lease it was freed, or taken over: look again */
-        return want->key.name || want->key.type ? find_now(pool, want, out, id) : CUE_ENOENT;
+    if (status == CUE_ESTALE && !want->key.name && !want->key.type)
+        return CUE_ENOENT;
+    return status == CUE_ESTALE && !look_again(pool, seen, index, generation) ? CUE_ECORRUPT : status;
+}
+
+static int find_now(struct cue_pool *pool, const struct wanted *want, cue_block *out, uint64_t *id)
+{
+    struct seen seen = { 0 };
+    int status;
+    do
+        status = find_once(pool, want, out, id, &seen);
+    while (__builtin_expect(status == CUE_ESTALE, 0));
     return status;
 }
 

@@ -92,7 +92,7 @@ static __attribute__((noinline)) void block_name(struct cue_pool *pool, uint32_t
     char *data;
     uint64_t capacity;
     if (pool_bytes(pool, index, &data, &capacity))
-        snprintf(name, POOL_NAME_BYTES, "%.63s", data + capacity);
+        name_copy(pool, data, capacity, name);
 }
 
 void event_block_begin(struct cue_pool *pool, struct event_ticket *ticket, enum event_kind kind, const struct record *rec, uint32_t index,

@@ -48,6 +48,8 @@ int cue_pool_hand(cue_pool *pool, int socket)
     int status = pool_enter(pool);
     if (status)
         return status;
+    if (!pool_descriptor_good(pool)) /* the other side must not get another file of ours */
+        return pool_descriptor_lost(pool);
     if (fstat(pool->fd, &info))
         return trail_errno("cannot look at the object of pool %s", pool->name);
     status = peer_check(socket, info.st_mode & 066);

@@ -19,6 +19,7 @@
 #include "base/process.h"
 #include "base/shm.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -37,21 +38,41 @@ static void parties_changed(struct cue_pool *pool)
     futex_wake(&pool->header->parties, INT_MAX);
 }
 
-/* After closefrom() and the like the descriptor may be gone, or be another file: open the object again by its name. */
-static bool descriptor_good(struct cue_pool *pool)
+static bool descriptor_is_pools(const struct cue_pool *pool, int fd)
 {
     struct stat info;
-    if (fstat(pool->fd, &info) == 0 && info.st_dev == pool->device && info.st_ino == pool->inode)
+    return fd >= 0 && fstat(fd, &info) == 0 && info.st_dev == pool->device && info.st_ino == pool->inode;
+}
+
+bool pool_descriptor_kept(const struct cue_pool *pool)
+{
+    return descriptor_is_pools(pool, pool->fd);
+}
+
+bool pool_descriptor_good(struct cue_pool *pool)
+{
+    static struct lock opening;
+    int fd = -1, saved = errno;
+    if (pool_descriptor_kept(pool))
         return true;
-    int fd;
-    if (!pool->path[0] || shm_open_path(pool->path, true, &fd))
-        return false;
-    if (fstat(fd, &info) != 0 || info.st_dev != pool->device || info.st_ino != pool->inode) {
-        close(fd);
-        return false;
+    lock_take(&opening);
+    bool good = pool_descriptor_kept(pool); /* another thread was quicker */
+    if (!good && pool->path[0] && shm_open_path(pool->path, !(pool->flags & CUE_READ_ONLY), &fd) == 0) {
+        good = descriptor_is_pools(pool, fd);
+        if (good)
+            pool->fd = fd; /* the old number is somebody else's by now, or closed */
+        else
+            close(fd);
     }
-    pool->fd = fd; /* the old number is somebody else's by now, or closed */
-    return true;
+    lock_release(&opening);
+    errno = saved;
+    return good;
+}
+
+int pool_descriptor_lost(const struct cue_pool *pool)
+{
+    return trail(CUE_ESYS, "the descriptor of pool %s was closed by somebody else, and the pool cannot be opened again by its name",
+                 pool->name);
 }
 
 static bool slot_take(struct cue_pool *pool, unsigned slot, const char *label)
@@ -121,7 +142,7 @@ bool party_dead(struct cue_pool *pool, unsigned slot, uint32_t epoch)
         return false;
     struct party *party = &pool->parties[slot];
     uint64_t word = atomic_load_explicit(&party->word, acquire);
-    return party_state(word) == PARTY_LIVE && (epoch == UINT32_MAX || party_epoch(word) == epoch) && descriptor_good(pool) &&
+    return party_state(word) == PARTY_LIVE && (epoch == UINT32_MAX || party_epoch(word) == epoch) && pool_descriptor_good(pool) &&
            !life_held(pool->fd, LOCK_LIFE(slot)) && atomic_load_explicit(&party->word, acquire) == word;
 }
 

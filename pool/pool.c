@@ -171,8 +171,9 @@ static void pool_unmap(struct cue_pool *pool)
     private_release((void *)pool->leases, pool->leases ? lease_table_bytes(pool) : 0);
     private_release((void *)pool->slab_owner, ((pool->data_bytes >> pool->slab_shift) + 1) * sizeof *pool->slab_owner);
     shm_unmap(pool->header, pool->object_bytes);
-    if (pool->fd >= 0)
+    if (pool->fd >= 0 && (pool->inode == 0 || pool_descriptor_kept(pool)))
         close(pool->fd);
+    pool->inode = 0;
     pool->held = NULL;
     pool->leases = NULL;
     pool->slab_owner = NULL;
@@ -580,6 +581,7 @@ static void pool_leave(struct cue_pool *pool, bool *vanished)
     bool gone = false;
     if (!(pool->flags & CUE_READ_ONLY)) {
         leaving = true;
+        pool_descriptor_good(pool);
         pool_reap(pool);
         party_leave(pool);
         gone = pool_vanish(pool);
@@ -947,6 +949,8 @@ int cue_pool_destroy(cue_pool *pool)
 int cue_pool_fd(cue_pool *pool)
 {
     int status = pool_enter(pool);
+    if (!status && !pool_descriptor_good(pool))
+        status = pool_descriptor_lost(pool);
     return status ? status : pool->fd;
 }
 

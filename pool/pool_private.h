@@ -21,6 +21,12 @@ static inline void record_fill(struct record *rec, const struct fresh *fresh, ui
     atomic_store_explicit(&rec->note, fresh->note, relaxed);
 }
 
+/* After closefrom() and the like the pool's descriptor may be gone, or be another file: false, or it has been opened again by its name.
+ * To be asked before anything is done with that descriptor (party.c). */
+bool pool_descriptor_good(struct cue_pool *pool);
+bool pool_descriptor_kept(const struct cue_pool *pool); /* the same without opening it */
+int pool_descriptor_lost(const struct cue_pool *pool);  /* what to say then: CUE_ESYS */
+
 /* ---- owner words of extents and slabs ---- */
 static inline uint64_t owner_cursor(const struct cue_pool *pool)
 {
@@ -57,6 +63,10 @@ void pool_count_present(struct cue_pool *pool, int64_t bytes);
 
 /* A block of whole granules that was freed lately, if the one that was freed last has the right size. */
 bool run_take_fast(struct cue_pool *pool, uint64_t size, struct taken *out);
+
+/* ---- block.c ---- */
+/* The name of a block that we have not leased: its bytes may be given back to the system at any moment. Empty if they cannot be read. */
+bool name_copy(struct cue_pool *pool, const char *data, uint64_t capacity, char name[POOL_NAME_BYTES]);
 
 /* ---- room.c ---- */
 void room_wake(struct cue_pool *pool); /* those who wait for room look again */

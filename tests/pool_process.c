@@ -1,7 +1,7 @@
 /* Pools between processes that are killed, stopped, forked and closed in the middle of things. */
 #include "tests/harness.h"
 
-#include "pool/pool_internal.h"
+#include "pool/pool_private.h"
 
 #include <cuelight/pool.h>
 
@@ -288,6 +288,24 @@ Test(parties, one_that_is_stopped_for_long_lives_and_keeps_what_it_has)
     CUE_MUST(cue_block_alloc(pool, MIB, &(cue_block_opts){ .wait = CUE_SEC(1) }, &rest));
     cue_block_release(&rest);
     cast_kill(&waiter);
+}
+
+/* It has just claimed what was a slab when it looked; the rest of the extent is room for slabs all the same. */
+Test(parties, one_that_is_stopped_with_a_slab_that_is_none_any_more_keeps_one_place)
+{
+    struct cast stopped = cast_start("pool_owner", name, "0");
+    cr_assert(eq(int, cast_hear(&stopped, 5000), 'r'));
+    cue_block most, b;
+    uint32_t slabs = UINT32_C(1) << (pool->extent_shift - pool->slab_shift), first = (pool->nextents - 1) * slabs;
+    CUE_MUST(cue_block_alloc(pool, pool->data_bytes - (UINT64_C(1) << pool->extent_shift), NULL, &most));
+    uint64_t party = atomic_load(&pool->parties[1].word);
+    cr_assert(eq(uint, party_state(party), PARTY_LIVE));
+    atomic_store(&slab_head(pool, first)->owner, OWNER_CURSOR | 2 << 4 | (uint64_t)(party_epoch(party) & 0xffff) << 16);
+    CUE_MUST(cue_block_alloc(pool, 64, NULL, &b));
+    cr_assert(eq(u32, slab_of_index(pool, (uint32_t)b.priv[0]), first + 1));
+    CUE_MUST(cue_block_release(&b));
+    CUE_MUST(cue_block_release(&most));
+    cast_kill(&stopped);
 }
 
 Test(parties, a_forked_child_is_a_party_of_its_own)

@@ -123,7 +123,8 @@ CUE_API void cue_pool_close(cue_pool *pool);
 /* The name goes at once, calls and waiters everywhere get CUE_EGONE, held views stay readable; then closes. */
 CUE_API int cue_pool_destroy(cue_pool *pool);
 
-/* The pool's file descriptor, for SCM_RIGHTS. The pool keeps it. */
+/* The pool's file descriptor, for SCM_RIGHTS. The pool keeps it. CUE_ESYS: it was closed, by closefrom() say, and the pool has no name by
+ * which to open it again; the same from cue_pool_hand and cue_block_read. */
 CUE_API int cue_pool_fd(cue_pool *pool);
 
 /* Gives memory of free runs back to the system. Bytes given back. */
@@ -215,7 +216,7 @@ CUE_API CUE_CHECKED int cue_block_alloc(cue_pool *pool, size_t size, const cue_b
 CUE_API int cue_block_publish(cue_block *b, unsigned flags);
 
 /* A view of the published block with this key; waits until there is one. With `out` NULL it only says whether there is.
- * CUE_ENOENT. */
+ * CUE_ENOENT. CUE_ECORRUPT: its record is damaged. */
 CUE_API CUE_CHECKED int cue_block_find(cue_pool *pool, cue_key key, cue_time wait, cue_block *out);
 
 /* Looks up `n` keys now, of any kind, as so many calls of cue_block_find would, but their trips to memory overlap: with millions of

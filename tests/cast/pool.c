@@ -169,10 +169,16 @@ int role_pool_daemon(int argc, char **argv)
         return 1;
     if (cue_block_alloc(pool, 5000, NULL, &b) || cue_block_view(&b, 0, SIZE_MAX, &view))
         return 2;
+    memset(b.data, 'b', b.size);
+    cue_block_info row;
+    int files[10];
     closefrom(CAST_FD + 1);
     for (int i = 0; i < 10; i++)
-        if (dup(CAST_FD) < 0) /* their numbers are other files now */
+        if ((files[i] = dup(CAST_FD)) < 0) /* their numbers are other files now */
             return 3;
+    char byte = 0;
+    if (cue_block_stat(&b, &row) || cue_block_read(pool, row.id, 4999, &byte, 1) != 1 || byte != 'b')
+        return 6;
     role_say('r');
     role_hear();
     for (int i = 0; i < 200; i++) {
@@ -189,6 +195,9 @@ int role_pool_daemon(int argc, char **argv)
     role_say('w');
     role_hear();
     cue_pool_close(pool);
+    for (int i = 0; i < 10; i++)
+        if (fcntl(files[i], F_GETFD) < 0) /* they are not ours to close */
+            return 7;
     return 0;
 }
 
