@@ -517,11 +517,36 @@ def test_a_failed_pickle_leaves_the_old_value(kind):
         lambda: one.__setitem__(0, lambda: 1),
         lambda: one.update({1: threading.Lock()}) if kind is Dict else one.append(threading.Lock()),
         lambda: one.update({lambda: 1: 1}) if kind is Dict else one.extend([1, lambda: 1]),
+        lambda: one.update({1: 2, 3: lambda: 1}) if kind is Dict else one.__setitem__(slice(0, 1), [1, lambda: 1]),
+        lambda: one.update({1: 2, lambda: 1: 3}) if kind is Dict else one.insert(0, lambda: 1),
     ]
     for write in writes:
         with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
             write()
         assert one == ({0: "old"} if kind is Dict else ["old"])
+
+
+def test_without_room_for_all_none_is_set(child):
+    code = """
+    import resource
+    from cuelight.heap import Heap
+    from cuelight.types import Box, Dict, List
+    one, two = Box[Dict](Heap()), Box[List](Heap())
+    one["old"] = 1
+    two.append("old")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    for add in (lambda: one.update({i: "x" * 10_000 for i in range(500)}), lambda: two.extend("x" * 10_000 for i in range(500))):
+        try:
+            add()
+        except OSError as error:
+            assert error.errno == 27, error
+        else:
+            raise SystemExit("there was room")
+    assert one == {"old": 1} and two == ["old"]
+    one.update({i: i for i in range(500)})
+    assert len(one) == 501 and one[499] == 499
+    """
+    child(code).end()
 
 
 def test_values_got_out_are_copies():

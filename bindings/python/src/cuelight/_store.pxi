@@ -441,14 +441,13 @@ cdef class Store:
     def contains(self, key):
         return self.find_key(key) >= 0
 
-    def put(self, key, value):
-        cdef uint64_t hash_, n, offset
-        cdef char tag, key_tag
+    cdef object place(self, object key, uint64_t hash_, char tag, bytes data):
+        """Sets the value of a key, new or not."""
+        cdef uint64_t n, offset
+        cdef char key_tag
         cdef int64_t entry
-        cdef bytes data, key_data
+        cdef bytes key_data
         cdef dict_entry *one
-        stable_hash(key, &hash_)
-        data = encoded(value, self.heap, &tag)
         entry = self.find(key, hash_)
         if entry >= 0:
             self.room(0, record_bytes(len(data)))
@@ -470,6 +469,31 @@ cdef class Store:
         self.link(hash_, n)
         store(&self.head().counts, load(&self.head().counts) + 1 + (<uint64_t>1 << 32)) # the commit
         self.count()
+
+    def put(self, key, value):
+        cdef uint64_t hash_
+        cdef char tag
+        cdef bytes data
+        stable_hash(key, &hash_)
+        data = encoded(value, self.heap, &tag)
+        self.place(key, hash_, tag, data)
+
+    def put_all(self, dict items):
+        """Sets them one by one, after all that may go wrong: what cannot be pickled, and no room."""
+        cdef list ready = []
+        cdef uint64_t bytes_ = 0, hash_
+        cdef char tag, key_tag
+        cdef bytes data
+        for key, value in items.items():
+            stable_hash(key, &hash_)
+            data = encoded(value, self.heap, &tag)
+            bytes_ += record_bytes(len(data)) + record_bytes(len(encoded(key, self.heap, &key_tag)))
+            ready.append((key, hash_, tag, data))
+        if ready:
+            self.open()
+            self.room(len(ready), bytes_)
+        for key, hash_, tag, data in ready:
+            self.place(key, hash_, tag, data)
 
     cdef int remove(self, uint64_t entry) except -1:
         cdef uint64_t counts = load(&self.head().counts)

@@ -392,9 +392,8 @@ class Dict(Object):
         return value
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
-        """Set all items of a mapping or of an iterable of pairs, and those given by name."""
-        for key, value in dict(_plain(other), **kwargs).items():
-            self._store.put(key, value)
+        """Set all items of `other`, a mapping or pairs, and those given by name; if one cannot be stored, none."""
+        self._store.put_all(dict(_plain(other), **kwargs))
 
     def clear(self) -> None:
         """Remove all items."""
@@ -406,7 +405,7 @@ class Dict(Object):
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> dict[Any, Any]:
-        """A plain dict with these keys and one value."""
+        """A plain dict with the keys in `iterable`, all with `value`."""
         return dict.fromkeys(iterable, value)
 
     def __or__(self, other: Any) -> Any:
@@ -536,7 +535,7 @@ class List(Object):
         self._store.arrange(range(len(self) - 1, -1, -1))
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        """Sort the items, as `list.sort`. An exception by the comparison changes nothing."""
+        """Sort the items by `key`, and `reverse`, as `list.sort`. An exception by the comparison changes nothing."""
         items = self._object
         keys = items if key is None else [key(item) for item in items]
         self._store.arrange(sorted(range(len(items)), key=keys.__getitem__, reverse=reverse))
