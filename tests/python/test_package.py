@@ -1,10 +1,11 @@
-"""The package as it is shipped: stubs and texts that say what is there, style, sanitizers."""
+"""The package as it is shipped: stubs and texts that say what is there, style."""
 
 import ast
+import enum
 import importlib
 import importlib.util
 import inspect
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,32 @@ def test_every_public_name_has_a_text_and_a_home(name):
                 assert value.__doc__, f"{public}.{member}"
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_every_argument_is_explained(name):
+    """By its name in the text of the function, or of the class."""
+    module = importlib.import_module(f"cuelight.{name}")
+    unexplained = []
+    for public in getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"]):
+        thing = getattr(module, public)
+        if not callable(thing) or getattr(thing, "__module__", "").split(".")[0] != "cuelight":
+            continue
+        if inspect.isclass(thing) and issubclass(thing, (Exception, enum.Enum)):
+            continue
+        methods = (
+            [n for n, member in vars(thing).items() if n[0] != "_" and inspect.isroutine(member)] if inspect.isclass(thing) else []
+        )
+        for function in (thing, *(getattr(thing, n) for n in methods)):
+            try:
+                parameters = inspect.signature(function).parameters.values()
+            except ValueError:  # a type of C that says no more
+                continue
+            named = [
+                p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in ("self", "cls")
+            ]
+            unexplained += [(public, function.__name__, n) for n in named if not re.search(rf"\b{n}\b", function.__doc__ or "")]
+    assert unexplained == []
+
+
 def test_what_has_a_state_has_a_repr_that_says_it(name):
     from cuelight import atomic, heap, managed_memory, primitives, shmutils, types
 
@@ -197,130 +224,3 @@ def test_what_has_a_state_has_a_repr_that_says_it(name):
     for text, what in shown.items():
         assert what in text
         assert " object at 0x" not in text, text
-
-
-# ---- under the address sanitizer ----
-
-ASAN_TESTS = ["test_lifetimes.py", "test_arrays.py", "test_channel.py"]
-
-
-@pytest.mark.seconds(400)
-def test_under_the_address_sanitizer(tmp_path):
-    """The extension and the library in it, built with -fsanitize=address, run the tests of lifetimes, arrays and channels."""
-    gcc, cython = shutil.which("gcc"), Path(sys.executable).with_name("cython")
-    if not gcc or not cython.exists():
-        pytest.skip("needs gcc and cython")
-    asan = subprocess.run([gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
-    if not os.path.isabs(asan):
-        pytest.skip("no libasan here")
-    package = tmp_path / "cuelight"
-    shutil.copytree(Path(cue.__file__).parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    subprocess.run(
-        [cython, "-3", "--module-name", "cuelight._core", SOURCE / "src/cuelight/_core.pyx", "-o", tmp_path / "_core.c"]
-        + ["-I", SOURCE / "src"],
-        check=True,
-    )
-    layers = [f for layer in ("base", "pool", "serial", "channels", "channels/nng", "runtime") for f in (ROOT / layer).glob("*.c")]
-    subprocess.run(
-        [gcc, "-std=c11", "-D_GNU_SOURCE", "-O0", "-g1", "-fPIC", "-shared", "-fsanitize=address", "-fno-omit-frame-pointer"]
-        + ["-fvisibility=hidden", "-w", f"-I{ROOT}", f"-I{ROOT / 'include'}", f"-I{sysconfig_include()}"]
-        + [tmp_path / "_core.c", *layers, "-o", package / Path(_core.__file__).name, "-lmsgpackc", "-lnng", "-pthread"],
-        check=True,
-    )
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-B",
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-k",
-            "not any_array",
-            *(HERE / name for name in ASAN_TESTS),
-        ],
-        env=os.environ
-        | {
-            "LD_PRELOAD": asan,
-            "ASAN_OPTIONS": "detect_leaks=0:handle_segv=1:abort_on_error=0:exitcode=99",
-            "PYTHONPATH": str(tmp_path),
-            "PYTHONMALLOC": "malloc",
-            "CUE_ASAN": "1",
-            "CUE_PREFIX": os.environ["CUE_PREFIX"] + "-asan",
-        },
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=380,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert " passed" in done.stdout
-    assert "AddressSanitizer" not in done.stdout + done.stderr
-
-
-@pytest.mark.seconds(400)
-def test_heaps_and_locks_under_the_address_sanitizer(tmp_path):
-    """The same for the extensions of primitives, heap and types, which need nothing of the library."""
-    gcc, cython = shutil.which("gcc"), Path(sys.executable).with_name("cython")
-    if not gcc or not cython.exists():
-        pytest.skip("needs gcc and cython")
-    asan = subprocess.run([gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
-    if not os.path.isabs(asan):
-        pytest.skip("no libasan here")
-    package, memory = tmp_path / "cuelight", SOURCE / "memory"
-    shutil.copytree(Path(cue.__file__).parent, package, ignore=shutil.ignore_patterns("_heap.*.so", "_memory.*.so", "__pycache__"))
-    subprocess.run(
-        [cython, "-3", "--module-name", "cuelight._heap", SOURCE / "src/cuelight/_heap.pyx", "-o", tmp_path / "_heap.c"], check=True
-    )
-    flags = [
-        "-std=c11",
-        "-D_GNU_SOURCE",
-        "-O1",
-        "-g1",
-        "-fPIC",
-        "-shared",
-        "-fsanitize=address,undefined",
-        "-fvisibility=hidden",
-        "-w",
-    ]
-    flags += ["-fno-sanitize=alignment", f"-I{memory}", f"-I{sysconfig_include()}"]  # atomics may lie at any address here
-    for module, sources in ((_memory, sorted(memory.glob("*.c"))), (_heap, [tmp_path / "_heap.c"])):
-        subprocess.run([gcc, *flags, *sources, "-o", package / Path(module.__file__).name, "-pthread"], check=True)
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k"]
-        + [
-            "noise or is_like_dict or damaged or collected or views or callback or unfinished or where_blocks or held_lock"
-            " or every_shape or every_byte or test_rounds"
-        ]
-        + [
-            HERE / name
-            for name in ("test_types.py", "test_heap.py", "test_primitives.py", "test_npshm.py", "test_leaks_modules.py")
-        ],
-        env=os.environ
-        | {
-            "LD_PRELOAD": asan,
-            "ASAN_OPTIONS": "detect_leaks=0:handle_segv=1:abort_on_error=0:exitcode=99",
-            "UBSAN_OPTIONS": "halt_on_error=1",
-            "PYTHONPATH": str(tmp_path),
-            "PYTHONMALLOC": "malloc",
-            "CUE_LEAK_ROUNDS": "50",
-            "CUE_PREFIX": os.environ["CUE_PREFIX"] + "-asan",
-        },
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=380,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert " passed" in done.stdout
-    assert "Sanitizer" not in done.stdout + done.stderr
-    assert "runtime error" not in done.stdout + done.stderr
-
-
-def sysconfig_include() -> str:
-    import sysconfig
-
-    return sysconfig.get_path("include")

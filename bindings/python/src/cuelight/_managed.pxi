@@ -413,7 +413,7 @@ cdef class MemoryAlloc:
             memset(<char *>lease.view.data + begin, 0, end - begin)
 
     def is_the_same_as(self, MemoryAlloc other not None):
-        """Whether both are the same allocation of the same pool (or parts of it).
+        """Whether this and `other` are the same allocation of the same pool (or parts of it).
 
         Returns
         -------
@@ -1073,7 +1073,7 @@ cdef class MemoryPool:
         return alloc
 
     def free(self, MemoryAlloc mem=None, *, MemoryAlloc mem_obj=None):
-        """Ends an allocation, given by either name, as `MemoryAlloc.free`."""
+        """Ends an allocation, given as `mem` or `mem_obj`, as `MemoryAlloc.free`."""
         if mem is None:
             mem = mem_obj
         if mem is None:
@@ -1140,7 +1140,7 @@ cdef class MemoryPool:
         return new_alloc(&b, m)
 
     def get_alloc_by_id(self, alloc_type, alloc_id):
-        """The allocation with this type and id.
+        """The allocation with type `alloc_type` and id `alloc_id`.
 
         Returns
         -------

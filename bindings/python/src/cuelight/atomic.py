@@ -82,13 +82,13 @@ class _Locking(Struct):
 
 
 class LockingDouble(_Locking):
-    """An atomic double implemented using a lock (48 bytes)."""
+    """An atomic double implemented using a lock, in 48 bytes of `mem`, set to 0; `heap` is not needed."""
 
     _fields_ = {"_lock": primitives.Lock, "_value": Double}  # noqa: RUF012
 
 
 class LockingInt64(_Locking):
-    """An atomic 64-bit signed integer implemented using a lock (48 bytes)."""
+    """An atomic 64-bit signed integer implemented using a lock, in 48 bytes of `mem`, set to 0; `heap` is not needed."""
 
     _fields_ = {"_lock": primitives.Lock, "_value": Int64}  # noqa: RUF012
     min = -(1 << 63)
@@ -96,7 +96,7 @@ class LockingInt64(_Locking):
 
 
 class LockingUInt64(_Locking):
-    """An atomic 64-bit unsigned integer implemented using a lock (48 bytes)."""
+    """An atomic 64-bit unsigned integer implemented using a lock, in 48 bytes of `mem`, set to 0; `heap` is not needed."""
 
     _fields_ = {"_lock": primitives.Lock, "_value": UInt64}  # noqa: RUF012
     min = 0

@@ -93,7 +93,7 @@ class IntType(_Generic):
 
 
 class FloatType(_Generic):
-    """Helper for classes polymorphic over floats. Parameters as `IntType`."""
+    """Helper for classes polymorphic over floats. `name` and `cls` as for `IntType`."""
 
     @saveattr
     def __getattr__(self, attr: str) -> Any:
@@ -159,7 +159,7 @@ class _Walk:
 
 
 class ObjectType(_Generic):
-    """Helper for classes polymorphic over classes, which must be importable. Parameters as `IntType`.
+    """Helper for classes polymorphic over classes, which must be importable. `name` and `cls` as for `IntType`.
 
     Raises
     ------

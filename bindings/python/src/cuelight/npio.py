@@ -110,7 +110,7 @@ def to_file(file: Any, array: np.ndarray, *, buffering: int = -1, cont_block_siz
     buffering : int
         As for `open`.
     cont_block_size_mb : int, optional
-        How much to copy at a time of a strided array that is not one piece of memory.
+        How much to copy at a time, MiB, of a strided array that is not one piece of memory.
 
     Raises
     ------
@@ -133,6 +133,17 @@ def to_file(file: Any, array: np.ndarray, *, buffering: int = -1, cont_block_siz
 
 def read_dtype_and_shape(file: Any, buffering: int = -1) -> tuple[np.dtype, tuple[int, ...]]:
     """The dtype and the shape of the next array of a file; an open file stands behind the header then.
+
+    Parameters
+    ----------
+    file : str or binary file
+        A name, or a file that is open for reading.
+    buffering : int
+        As for `open`.
+
+    Returns
+    -------
+    tuple of (numpy.dtype, tuple of int)
 
     Raises
     ------
@@ -209,7 +220,29 @@ def read_from_file(
     buffering: int = -1,
     cont_block_size_mb: int | None = None,
 ) -> np.ndarray:
-    """Read the next array of a file into `target`: an array, or a function that is called ``target(shape=, dtype=)`` for one.
+    """Read the next array of a file into an array that is there, or is made for it.
+
+    Parameters
+    ----------
+    file : str or binary file
+        A name, or a file that is open for reading.
+    target : numpy.ndarray or callable
+        An array of the file's dtype and shape, in any order of axes; or a function that makes one: ``target(shape=, dtype=)``.
+    validate_dtype : dtype, optional
+        Must be the file's dtype.
+    validate_shape : tuple of int, optional
+        Must be the file's shape.
+    read_only : bool
+        Forbid writing to the array by numpy's flag.
+    buffering : int
+        As for `open`.
+    cont_block_size_mb : int, optional
+        How much to copy at a time, MiB, into a strided target of one dimension.
+
+    Returns
+    -------
+    numpy.ndarray
+        The target, or what it made.
 
     Raises
     ------
@@ -219,6 +252,8 @@ def read_from_file(
         The file is cut short.
     ValueError
         Its header makes no sense.
+    RuntimeError
+        A strided target and no `cont_block_size_mb`.
     """
     with _opened(file, "rb", buffering) as (handle, name):
         dtype, shape = _read_header(handle, name)
@@ -234,7 +269,10 @@ def read_from_file(
 def read_into(
     file: Any, array: np.ndarray, *, read_only: bool = False, buffering: int = -1, cont_block_size_mb: int | None = None
 ) -> np.ndarray:
-    """Read the next array of a file into this one, which is returned. Errors as `read_from_file`."""
+    """Read the next array of a file into `array`, which is returned.
+
+    `file`, `read_only`, `buffering`, `cont_block_size_mb` and errors are those of `read_from_file`.
+    """
     return read_from_file(file, array, read_only=read_only, buffering=buffering, cont_block_size_mb=cont_block_size_mb)
 
 
@@ -247,7 +285,11 @@ def from_file(
     buffering: int = -1,
     cont_block_size_mb: int | None = None,
 ) -> np.ndarray:
-    """The next array of a file, as a new array. Errors as `read_from_file`."""
+    """The next array of a file, as a new array in C order.
+
+    `file`, `validate_dtype`, `validate_shape`, `read_only`, `buffering`, `cont_block_size_mb` and errors are those of
+    `read_from_file`.
+    """
     return read_from_file(
         file, np.empty, validate_dtype=validate_dtype, validate_shape=validate_shape, read_only=read_only, buffering=buffering,
         cont_block_size_mb=cont_block_size_mb,

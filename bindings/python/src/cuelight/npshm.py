@@ -186,6 +186,8 @@ def attach_shared_array(
 
     Parameters
     ----------
+    name : str
+        Of the segment.
     validate_shape : tuple, optional
         Must be its shape.
     validate_dtype : dtype, optional
@@ -196,6 +198,11 @@ def attach_shared_array(
         Map it without permission to write.
     track, unlink, verbose
         As for `create_shared_array`.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        In C order, on the shared memory itself.
 
     Raises
     ------
@@ -255,14 +262,27 @@ def read_shared_array(
     ----------
     file : str or binary file
         Not opened if an array is there and both `validate_shape` and `validate_dtype` are given.
+    name : str
+        Of the segment.
+    validate_shape, validate_dtype : tuple and dtype, optional
+        Must be the file's.
     accept_existing : bool
         Attach to an array of this name if there is one with the file's geometry.
     return_status : bool
         Return ``(array, attached)``.
     raise_on_error : bool
         False: None if the file does not exist, or the name is taken and may not be.
+    buffering : int
+        As for `open`.
+    read_only : bool
+        Map an existing array without permission to write; forbid writing to a new one by numpy's flag.
     track, unlink, verbose
         As for `create_shared_array`.
+
+    Returns
+    -------
+    numpy.ndarray, or tuple of (numpy.ndarray, bool)
+        With `return_status` also whether it was there already.
 
     Raises
     ------
@@ -340,7 +360,27 @@ def _read(file: Any, name: str, dims: tuple[int, ...], dtype: np.dtype, bufferin
 
 
 def delete_shared_array(name: str, raise_on_error: bool = True, *, verbose: Any = None) -> bool:
-    """Take the name of a shared array away; arrays on it live on. True if the name is free now, also if there was none."""
+    """Take the name of a shared array away; arrays on it live on.
+
+    Parameters
+    ----------
+    name : str
+        Of the segment.
+    raise_on_error : bool
+        False: return False instead of raising.
+    verbose : object
+        Ignored.
+
+    Returns
+    -------
+    bool
+        Whether the name is free now; True also if there was none.
+
+    Raises
+    ------
+    OSError
+        The name is none, or may not be taken away.
+    """
     try:
         unlink(name)
     except FileNotFoundError:
@@ -353,7 +393,7 @@ def delete_shared_array(name: str, raise_on_error: bool = True, *, verbose: Any 
 
 
 def is_shared_array(x: Any) -> bool:
-    """Whether the memory of this array, or of what it is a view of, is a mapping of shared memory."""
+    """Whether the memory of `x`, or of what it is a view of, is a mapping of shared memory."""
     base = x
     while base is not None:
         if isinstance(base, mmap.mmap):

@@ -188,19 +188,19 @@ class SharedMemoryArray:
 
     @classmethod
     def clone(cls, sma: SharedMemoryArray, **override: Any) -> SharedMemoryArray:
-        """A new, unopened object with the same shape, dtype, name and array_slice, but for those given."""
+        """A new, unopened object with the shape, dtype, name and array_slice of `sma`, but for those in `override`."""
         own = {"shape": sma.shape, "dtype": sma.dtype, "name": sma.name, "array_slice": sma.array_slice}
         return cls(**{**own, **override})
 
     @classmethod
     def build_sma_name(cls, prefix: str | None) -> str:
-        """A name that nobody else has: counter, prefix, time and a UUID."""
+        """A name that nobody else has: counter, `prefix` (None: nothing), time and a UUID."""
         cls.COUNTER += 1
         return f"{cls.COUNTER}-{'' if prefix is None else prefix}-{datetime.now().strftime('%Y%m-%d%H-%M%S')}-{uuid.uuid4()}"
 
     @classmethod
     def clear_buffers(cls, buffer_names: Iterable[str]) -> None:
-        """Unlink all these segments. FileNotFoundError names the first that was not there, after the others are gone."""
+        """Unlink all segments of `buffer_names`. FileNotFoundError names the first that was absent, when all others are gone."""
         absent: FileNotFoundError | None = None
         for name in buffer_names:
             try:
@@ -215,6 +215,20 @@ def create_and_register_sma(
     shape: tuple[int, ...], dtype: Any, register: list[str], prefix: str | None = None
 ) -> SharedMemoryArray:
     """Make a shared memory array under a new name and append the name to `register`, for `clear_buffers` later.
+
+    Parameters
+    ----------
+    shape, dtype
+        As for `SharedMemoryArray`.
+    register : list of str
+        Gets the name.
+    prefix : str, optional
+        Of the name, as for `SharedMemoryArray.build_sma_name`.
+
+    Returns
+    -------
+    SharedMemoryArray
+        Open.
 
     Raises
     ------

@@ -55,7 +55,13 @@ def genmask(hi: int, lo: int) -> int:
 
 
 class classproperty(property):
-    """Like `property`, but for classes: it is computed for the class, also when it is read from an instance."""
+    """Like `property`, but for classes: it is computed for the class, also when it is read from an instance.
+
+    Parameters
+    ----------
+    fget, fset, fdel, doc
+        As for `property`; the functions get the class.
+    """
 
     def __init__(
         self,
