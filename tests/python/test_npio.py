@@ -170,6 +170,22 @@ def test_an_open_file_stands_behind_what_was_read(tmp_path):
         assert npio.from_file(file, buffering=0).sum() == 4
 
 
+def test_a_descriptor_is_an_open_file(tmp_path):
+    descriptor = os.open(tmp_path / "a", os.O_RDWR | os.O_CREAT)
+    try:
+        npio.to_file(descriptor, np.arange(3))
+        npio.to_file(descriptor, np.ones((2, 2), np.int16))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        assert npio.from_file(descriptor).tolist() == [0, 1, 2]
+        assert npio.read_dtype_and_shape(descriptor) == (np.dtype(np.int16), (2, 2))
+        assert os.read(descriptor, 100) == np.ones(4, np.int16).tobytes()
+        with pytest.raises(EOFError, match=f"descriptor {descriptor}"):
+            npio.from_file(descriptor)
+    finally:
+        os.close(descriptor)
+    assert npio.from_file(tmp_path / "a").tolist() == [0, 1, 2]
+
+
 def test_errors_name_the_file(tmp_path):
     name = str(tmp_path / "some name")
     npio.to_file(name, np.arange(10), buffering=0)

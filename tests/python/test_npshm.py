@@ -76,10 +76,23 @@ class TestArrays:
             with pytest.raises(ValueError, match=name):
                 npshm.attach_shared_array(name, raise_on_error=False, **wrong)
 
-    @pytest.mark.parametrize("bad", ["", "a/b", "x" * 300, ".."])
+    @pytest.mark.parametrize("bad", ["", "a/b", "x" * 300, "..", "a\0b", "/"])
     def test_a_bad_name(self, bad):
         with pytest.raises(OSError, match=r"name"):
             npshm.create_shared_array(bad, (1,), "i8")
+        with pytest.raises(OSError, match=r"name"):
+            npshm.attach_shared_array(bad)
+
+    @pytest.mark.parametrize("bad", [None, 5, ["a"]])
+    def test_what_is_no_name(self, bad):
+        with pytest.raises(TypeError, match="expected str"):
+            npshm.create_shared_array(bad, (1,), "i8")
+
+    @pytest.mark.parametrize("full", ["x", [1, 2, 3]])
+    def test_what_it_cannot_be_filled_with_leaves_nothing(self, name, full):
+        with pytest.raises(ValueError, match=r"convert|broadcast"):
+            npshm.create_shared_array(name, (2,), "f8", full=full)
+        assert not os.path.exists(f"/dev/shm/{name}")
 
     def test_bad_shapes_and_dtypes(self, name):
         with pytest.raises(TypeError):
@@ -254,6 +267,17 @@ class TestFiles:
     def test_an_open_file(self, name, file):
         with open(file, "rb") as handle:
             assert npshm.read_shared_array(handle, name).sum() == 66
+
+    def test_a_descriptor(self, name, file):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            assert npshm.read_shared_array(descriptor, name, return_status=True)[1] is False
+            assert os.read(descriptor, 1) == b""
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            array, attached = npshm.read_shared_array(descriptor, name, return_status=True)
+            assert (array.sum(), attached) == (66, True)
+        finally:
+            os.close(descriptor)
 
     def test_another_geometry_than_the_files(self, name, file):
         for wrong in ({"validate_shape": (12,)}, {"validate_dtype": "i8"}, {"validate_shape": (12,), "validate_dtype": "f8"}):

@@ -21,7 +21,7 @@ _NAME_BYTES = 255
 
 
 def _path(name: str) -> str:
-    name = os.fspath(name)
+    name = name if isinstance(name, str) else os.fsdecode(name)
     plain = name[1:] if name.startswith("/") else name
     if not plain or plain in (".", "..") or "/" in plain or "\0" in plain:
         raise OSError(errno.EINVAL, "not a name of shared memory: one without '/', and not empty", name)

@@ -43,7 +43,10 @@ def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 
 @contextmanager
 def _opened(file: Any, mode: str, buffering: int) -> Iterator[tuple[Any, Any]]:
-    if isinstance(file, (str, os.PathLike)):
+    if isinstance(file, int):
+        with open(file, mode, buffering=0, closefd=False) as handle:  # what is read ahead would be lost
+            yield handle, f"descriptor {file}"
+    elif isinstance(file, (str, os.PathLike)):
         with open(file, mode, buffering=buffering) as handle:
             yield handle, os.fspath(file)
     else:
@@ -103,8 +106,8 @@ def to_file(file: Any, array: np.ndarray, *, buffering: int = -1, cont_block_siz
 
     Parameters
     ----------
-    file : str or binary file
-        A name, or a file that is open for writing.
+    file : str, int or binary file
+        A name, or a descriptor or a file that is open for writing.
     array : numpy.ndarray
         Of a dtype that the format knows, in native byte order. Any order of axes; it is written in C order.
     buffering : int
@@ -136,8 +139,8 @@ def read_dtype_and_shape(file: Any, buffering: int = -1) -> tuple[np.dtype, tupl
 
     Parameters
     ----------
-    file : str or binary file
-        A name, or a file that is open for reading.
+    file : str, int or binary file
+        A name, or a descriptor or a file that is open for reading.
     buffering : int
         As for `open`.
 
@@ -224,8 +227,8 @@ def read_from_file(
 
     Parameters
     ----------
-    file : str or binary file
-        A name, or a file that is open for reading.
+    file : str, int or binary file
+        A name, or a descriptor or a file that is open for reading.
     target : numpy.ndarray or callable
         An array of the file's dtype and shape, in any order of axes; or a function that makes one: ``target(shape=, dtype=)``.
     validate_dtype : dtype, optional

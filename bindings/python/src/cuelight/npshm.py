@@ -233,11 +233,10 @@ def attach_shared_array(
 
 def _file_geometry(file: Any, buffering: int) -> tuple[np.dtype, tuple[int, ...]]:
     """Of the next array of a file; an open file stays where it is."""
-    if isinstance(file, (str, os.PathLike)):
-        return npio.read_dtype_and_shape(file, buffering)
-    at = file.tell()
-    geometry = npio.read_dtype_and_shape(file)
-    file.seek(at)
+    with npio._opened(file, "rb", buffering) as (handle, name):
+        at = handle.tell()
+        geometry = npio._read_header(handle, name)
+        handle.seek(at)
     return geometry
 
 
@@ -260,8 +259,9 @@ def read_shared_array(
 
     Parameters
     ----------
-    file : str or binary file
-        Not opened if an array is there and both `validate_shape` and `validate_dtype` are given.
+    file : str, int or binary file
+        A name, or a descriptor or a file that is open for reading.
+        Not read if an array is there and both `validate_shape` and `validate_dtype` are given.
     name : str
         Of the segment.
     validate_shape, validate_dtype : tuple and dtype, optional
