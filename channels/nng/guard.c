@@ -6,8 +6,9 @@
  * safe while connections end: nanomsg/nng#2335.) The cure is to close the listener and make it anew; that closes its pipes, and their
  * senders connect again and send what was not acknowledged.
  *
- * The guard looks at this process's own descriptors, ten times a second. The listener is stuck when more of the connections that were
- * accepted at its address are done with shaking hands than NNG has pipes. Every client of ours sends a hello at once, and so:
+ * The guard looks at this process's own descriptors, three times a second, and ten times while it has a suspicion. The listener is
+ * stuck when more of the connections that were accepted at its address are done with shaking hands than NNG has pipes. Every client of
+ * ours sends a hello at once, and so:
  *
  *   ipc, tcp    there are more connections than pipes at all, and one of them has had bytes to read since the last look. NNG reads the
  *               greeting and no more before it makes a pipe; one that is still shaking hands has nothing to read.
@@ -32,7 +33,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LOST_MAX = 1024, TLS_LOOKS = 10, TLS_CLIENT_BYTES = 500 /* for a hello, a certificate, a signature and what ends them */ };
+enum {
+    REST_MS = 300,
+    SUSPICIOUS_MS = 100,
+    LOST_MAX = 1024,
+    TLS_LOOKS = 10,
+    TLS_CLIENT_BYTES = 500 /* for a hello, a certificate, a signature and what ends them */
+};
 
 /* Told to the sanitizers: the guard looks at descriptors that NNG's threads make and close meanwhile, and knows it; and what NNG
  * has forgotten it has lost. */
@@ -179,6 +186,11 @@ bool guard_stuck(struct guard *g)
     g->looks = more ? g->looks + 1 : 0;
     g->suspect = more ? look.unread : 0;
     return stuck;
+}
+
+int guard_rest_ms(const struct guard *g)
+{
+    return !g->listening || g->suspect || g->looks ? SUSPICIOUS_MS : REST_MS;
 }
 
 void guard_heal(struct guard *g)

@@ -215,10 +215,10 @@ struct guard;
 bool guard_needed(enum scheme scheme);
 /* `pipes` counts the connections that NNG has told of. */
 int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out);
-enum { GUARD_LOOK_MS = 100 };
-/* Whether the listener is stuck; to be asked every GUARD_LOOK_MS. Then: makes it anew; senders must not be sending. Both by one
- * thread. */
+/* Whether the listener is stuck; to be asked again and again, with such rests. Then: makes it anew; senders must not be sending. All by
+ * one thread. */
 bool guard_stuck(struct guard *guard);
+int guard_rest_ms(const struct guard *guard);
 void guard_heal(struct guard *guard);
 /* Makes and starts a listener with all that a listener of ours needs. */
 int socket_listen(struct socket_lane *lane, struct tie *tie);

@@ -471,7 +471,7 @@ static void *guard_thread(void *arg)
 {
     struct receiver *r = arg;
     struct pollfd stop = { .fd = r->stop_fd, .events = POLLIN };
-    while (poll(&stop, 1, GUARD_LOOK_MS) <= 0)
+    while (poll(&stop, 1, guard_rest_ms(r->guard)) <= 0)
         if (!atomic_load_explicit(&r->shut, relaxed) && guard_stuck(r->guard)) { /* shut: nobody need come in any more */
             part(r, wait_a_moment);
             atomic_store_explicit(&r->admits, false, relaxed); /* nobody to the new listener before `parting` ends */
