@@ -238,7 +238,8 @@ def test_threads_share_a_pool(pool):
     assert pool.stats()["blocks"] == 0
 
 
-def test_a_waiting_thread_survives_close(name):
+@pytest.mark.parametrize(("end", "error"), [("close", cue.Invalid), ("destroy", cue.Gone)])
+def test_a_waiting_thread_survives(name, end, error):
     pool = cue.Pool(name, "1MiB")
     started = threading.Event()
     results = []
@@ -253,27 +254,7 @@ def test_a_waiting_thread_survives_close(name):
     thread = threading.Thread(target=wait)
     thread.start()
     started.wait(5)
-    pool.close()
+    getattr(pool, end)()
     thread.join(10)
-    assert [type(e) for e in results] == [cue.Invalid]
-
-
-def test_a_waiting_thread_survives_destroy(name):
-    pool = cue.Pool(name, "1MiB")
-    started = threading.Event()
-    results = []
-
-    def wait():
-        started.set()
-        try:
-            pool.find(name="never", timeout=20)
-        except cue.Error as e:
-            results.append(e)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    started.wait(5)
-    pool.destroy()
-    thread.join(10)
-    assert [type(e) for e in results] == [cue.Gone]
+    assert [type(e) for e in results] == [error]
     pool.close()
