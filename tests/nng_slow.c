@@ -5,6 +5,7 @@
 #include "tests/questions.h"
 #include "tests/two_hosts.h"
 
+#include <nng/protocol/pair1/pair.h>
 #include <pthread.h>
 
 TestSuite(nng_slow, .init = set_up, .fini = tear_down, .timeout = 80);
@@ -234,4 +235,98 @@ Test(nng_slow, a_replier_that_is_stopped_answers_when_it_goes_on)
     }
     snprintf(url, sizeof url, "%s/lane", folder);
     unlink(url);
+}
+
+/* ---- a receiver that answers nothing ---- */
+
+/* Of two connections of a sender, one after the other. */
+struct deaf {
+    nng_socket sock;
+    uint32_t data[2], back[2];
+    _Atomic bool ended, hung_up; /* the first data connection; the first back connection, by us … */
+    _Atomic bool early;          /* … or it ended before that */
+};
+
+static void on_end(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+    struct deaf *d = arg;
+    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    (void)event;
+    if (id == d->back[0])
+        d->early = !d->hung_up;
+    if (id == d->data[0])
+        d->ended = true;
+}
+
+static void note(struct deaf *d, nng_msg *packet)
+{
+    struct wire_head head;
+    struct cursor at = cursor_over(nng_msg_body(packet), nng_msg_len(packet));
+    uint32_t pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(packet));
+    cr_assert(wire_read_head(&at, &head));
+    uint32_t *of = head.kind == WIRE_BACK ? d->back : d->data;
+    of[of[0] && of[0] != pipe] = pipe;
+}
+
+/* Takes what comes until the sender says hello on a second connection. Closes its back connection a while after its data connection has
+ * ended, as a receiver does. */
+static void listen_deaf(struct deaf *d)
+{
+    int64_t end = test_now_ms() + test_ms(60000), ended = 0;
+    while (!d->data[1] && test_now_ms() < end) {
+        nng_msg *packet;
+        if (nng_recvmsg(d->sock, &packet, 0) == 0) {
+            note(d, packet);
+            nng_msg_free(packet);
+        }
+        ended = !ended && d->ended ? test_now_ms() : ended;
+        if (ended && !d->hung_up && test_now_ms() > ended + 30) {
+            d->hung_up = true;
+            nng_pipe_close((nng_pipe){ .id = d->back[0] });
+        }
+    }
+}
+
+static void listen_with_tls(struct deaf *d, const char *url)
+{
+    char both[TEST_PATH + 20], command[4 * TEST_PATH];
+    nng_listener listener;
+    snprintf(both, sizeof both, "%s/both.pem", folder);
+    snprintf(command, sizeof command, "cat %s/server.pem %s/server.key > %s", folder, folder, both);
+    cr_assert(eq(int, system(command), 0));
+    cr_assert(eq(int, nng_pair1_open_poly(&d->sock), 0));
+    cr_assert(eq(int, nng_socket_set_ms(d->sock, NNG_OPT_RECVTIMEO, 5), 0));
+    cr_assert(eq(int, nng_pipe_notify(d->sock, NNG_PIPE_EV_REM_POST, on_end, d), 0));
+    cr_assert(eq(int, nng_listener_create(&listener, d->sock, url), 0));
+    cr_assert(eq(int, nng_listener_set_string(listener, NNG_OPT_TLS_CERT_KEY_FILE, both), 0)); /* it asks nobody who he is */
+    cr_assert(eq(int, nng_listener_start(listener, 0), 0));
+}
+
+/* A sender that gives up leaves its back connection when its receiver has hung up, and only then dials anew. It waits for that for a
+ * quarter of a second, which may be over on a slow machine; not each time. */
+Test(nng_slow, a_deaf_connection_is_parted_from_before_another_is_made)
+{
+    static const char form[] = "%s?ca=%s/ca.pem&cert=%s/client.pem&key=%s/client.key&server=localhost";
+    char url[100], sender_url[4 * TEST_PATH + 200], command[TEST_PATH + 40];
+    bool early = true;
+    need_tls(folder);
+    for (int round = 0; round < 4 && early; round++) {
+        struct deaf d = { .early = false };
+        cue_channel_opts opts = { .pool = far_pool, .linger = CUE_NS(-1) };
+        cue_channel *s;
+        url_of("tls+tcp", url, sizeof url);
+        snprintf(sender_url, sizeof sender_url, form, url, folder, folder, folder);
+        listen_with_tls(&d, url);
+        cr_assert(eq(int, cue_channel_open(sender_url, CUE_SEND, &opts, &s), 0), "%s", cue_trail());
+        CUE_MUST(cue_channel_send(s, &(cue_msg){ .data = "x", .size = 1 }, CUE_NOW));
+        listen_deaf(&d);
+        early = d.early;
+        cr_expect(ne(u32, d.data[1], 0), "it dials anew");
+        cr_expect(ne(u32, d.back[0], 0));
+        cr_expect(eq(int, cue_channel_close(s), CUE_ETIMEDOUT));
+        nng_close(d.sock);
+    }
+    cr_expect(eq(int, early, 0), "it leaves at once");
+    snprintf(command, sizeof command, "find %s -mindepth 1 -delete", folder);
+    cr_assert(eq(int, system(command), 0));
 }

@@ -4,7 +4,8 @@
  *
  * Its TLS may miss that a connection was reset in its first moments; what is sent goes nowhere then. So when a receiver does not answer
  * hellos the kernel is asked whether the connection has ended (peer_gone), and one that answers none of DEAF_HELLOS is dialled anew, at
- * growing distances: it may just not receive.
+ * growing distances: it may just not receive. It is given up as part.c says: the data connection, then, when the receiver has hung up or
+ * nothing can come in any more, the back connection, and only then is dialled anew.
  *
  * Before 1.6 a dialer stops for good once a receiver has gone away while they were shaking hands, the same fault as its listeners'
  * (guard.c). So a dialer that has not connected for REDIAL_NS is made anew, on the same socket.
@@ -184,6 +185,8 @@ static bool ended(struct sender *s, struct link *link, uint32_t pipe, bool hangs
     bool bye = hangs && s->bye_at && clock_ns() - s->bye_at > BYE_NS && (link == &s->back || s->known_pipe == pipe);
     bool may_be_deaf = hangs || s->lane.tls || s->lane.scheme == SCHEME_WS;
     bool deaf = s->hellos > DEAF_HELLOS && !s->welcome && may_be_deaf; /* one that was welcome was heard: it may be slow */
+    deaf = deaf && (hangs || link == &s->data);                        /* the back connection goes with it */
+    deaf = deaf && clock_ns() > s->hello_due - HELLO_AGAIN_NS / 2;     /* what is just being sent may hang NNG, see closer.c */
     pthread_mutex_unlock(&s->lock);
     if (!deaf || clock_ns() - link->opened_at < link->deaf)
         return bye;
@@ -199,6 +202,29 @@ static bool is_welcome(struct sender *s)
     return welcome;
 }
 
+/* Of the back connection, when the data connection was given up. */
+static void begin_to_part(struct sender *s)
+{
+    s->back.parts = atomic_load_explicit(&s->back.pipe, relaxed); /* a hint */
+    s->back.part_by = s->back.parts ? clock_ns() + PART_NS : 0;
+}
+
+bool link_parts(struct sender *s)
+{
+    struct link *back = &s->back;
+    if (!back->part_by)
+        return false;
+    bool connected = atomic_load_explicit(&back->pipe, acquire) == back->parts; /* pairs with: link_changed */
+    if (connected && clock_ns() < back->part_by && !nng_hangs())
+        return true;
+    back->part_by = 0;
+    if (connected) {
+        link_leave(s, back);
+        back->redial_at = clock_ns();
+    }
+    return false;
+}
+
 int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
 {
     uint32_t pipe = atomic_load_explicit(&link->pipe, relaxed); /* a hint */
@@ -206,13 +232,17 @@ int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
     if (pipe && ((!hangs && !unanswered) || !ended(s, link, pipe, hangs))) {
         link->redial_at = link->patience = 0;
         link->deaf = is_welcome(s) ? 0 : link->deaf;
-        return LOOK_CONNECTED_NS;
+        return unanswered ? HELLO_AGAIN_NS / 2 : LOOK_CONNECTED_NS;
     }
     int64_t now = clock_ns();
     pulse();
     if (pipe) {
         link_leave(s, link);
         link->redial_at = now;
+        if (link == &s->data && !hangs)
+            begin_to_part(s);
+        if (s->back.part_by)
+            return 0;
     } else if (!link->redial_at) {
         link->redial_at = now + REDIAL_NS;
     }

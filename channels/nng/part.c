@@ -12,7 +12,8 @@
  *     once, with its next incarnation, as the last packet on that connection. When all have, the connections are closed.
  *   data connection, the sender goes: nothing comes in, it just closes.
  *   back connection, the sender goes: it has closed its data connection. The receiver, which alone speaks on the back connection, sees
- *     that end, and hangs up. The sender waits for it.
+ *     that end, and hangs up. The sender waits for it; also one that gives up a deaf receiver (link.c), and does so some time after its
+ *     last hello, which may be going out in steps.
  *   back connection, the receiver goes: nothing comes in after the BACK that it has heard.
  *
  * Nobody waits longer than PART_NS for nothing to come, and PART_MAX_NS in all: who is stopped, or behind a broken network, sends

@@ -27,7 +27,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { FLUSH_DEFAULT_NS = 50 * 1000, STUCK_MS = 1, ASK_MS = 2000 };
+enum { FLUSH_DEFAULT_NS = 50 * 1000, STUCK_MS = 1, ASK_MS = 2000, PART_LOOK_NS = 10 * 1000 * 1000 };
 
 #define PARTED_MOST_NS (10 * INT64_C(1000000000)) /* more than part.c takes */
 
@@ -505,6 +505,8 @@ static int64_t work(struct sender *s, bool timed_out, uint64_t *waited)
 static int64_t look_after_links(struct sender *s, bool unanswered)
 {
     bool likely = s->lane.scheme != SCHEME_IPC && s->lane.scheme != SCHEME_INPROC;
+    if (link_parts(s))
+        return PART_LOOK_NS;
     int64_t nap = link_look_after(s, &s->data, unanswered);
     if (!s->back_wanted && s->lane.scheme != SCHEME_INPROC && (likely || unanswered)) {
         s->back_wanted = true;

@@ -13,6 +13,8 @@ struct link {
     nng_socket sock; /* its socket, and … */
     int send_fd;     /* … the data connection's descriptor to poll, never read, -1: none; written under `lock` */
     int64_t redial_at, opened_at, patience, deaf; /* the thread's: when to look after it; 0: connected */
+    int64_t part_by;                              /* the thread's: back: until then its receiver may hang up … */
+    uint32_t parts;                               /* … this connection; 0: it shall not */
     bool hung;                                    /* the thread's: made when NNG hung */
     _Atomic uint32_t pipe;                        /* 0: none; stored by NNG's callbacks */
 };
@@ -136,6 +138,8 @@ uint64_t backlog_ticket(struct sender *s, uint64_t number);
 int link_open(struct sender *s, struct link *link);
 /* No callback runs any more. */
 void link_close(struct sender *s, struct link *link);
+/* Whether the back connection is on its way to its end, and nothing is to be looked after. */
+bool link_parts(struct sender *s);
 /* Sees to a connection that does not come or has gone; how long until the next look. `unanswered`: hellos are. */
 int64_t link_look_after(struct sender *s, struct link *link, bool unanswered);
 
