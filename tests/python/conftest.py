@@ -17,14 +17,15 @@ from pathlib import Path
 os.environ.setdefault("CUE_PREFIX", f"t-python-{os.getpid()}")  # before the library reads it
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import cuelight as cue
 from cuelight.managed_memory import DragonPoolError, MemoryPool
 
 SHM = Path("/dev/shm")
 ROUNDS = int(os.environ.get("CUE_LEAK_ROUNDS", "2000"))  # of whoever looks for leaks; 100000 in the long run
-settings.register_profile("here", deadline=None, database=None, print_blob=True)
+slow = [HealthCheck.too_slow]  # a machine that others use too
+settings.register_profile("here", deadline=None, database=None, print_blob=True, suppress_health_check=slow)
 settings.load_profile("here")
 
 
