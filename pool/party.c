@@ -51,20 +51,18 @@ bool pool_descriptor_kept(const struct cue_pool *pool)
 
 bool pool_descriptor_good(struct cue_pool *pool)
 {
-    static struct lock opening;
-    int fd = -1, saved = errno;
+    int fd, saved = errno;
     if (pool_descriptor_kept(pool))
         return true;
-    lock_take(&opening);
-    bool good = pool_descriptor_kept(pool); /* another thread was quicker */
-    if (!good && pool->path[0] && shm_open_path(pool->path, !(pool->flags & CUE_READ_ONLY), &fd) == 0) {
-        good = descriptor_is_pools(pool, fd);
-        if (good)
-            pool->fd = fd; /* the old number is somebody else's by now, or closed */
-        else
-            close(fd);
+    if (!pool->path[0] || shm_open_path(pool->path, !(pool->flags & CUE_READ_ONLY), &fd)) {
+        errno = saved;
+        return false;
     }
-    lock_release(&opening);
+    bool good = descriptor_is_pools(pool, fd);
+    if (good && !pool_descriptor_kept(pool)) /* another thread may have been quicker */
+        pool->fd = fd;                       /* the old number is somebody else's by now, or closed */
+    else
+        close(fd);
     errno = saved;
     return good;
 }
