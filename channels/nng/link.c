@@ -8,7 +8,8 @@
  * nothing can come in any more, the back connection, and only then is dialled anew.
  *
  * Before 1.6 a dialer stops for good once a receiver has gone away while they were shaking hands, the same fault as its listeners'
- * (guard.c). So a dialer that has not connected for REDIAL_NS is made anew, on the same socket.
+ * (guard.c). So a dialer that has not connected for REDIAL_NS is made anew, on the same socket; then for twice as long, up to some
+ * seconds: it may be shaking hands over a long way.
  *
  * Before 1.7 its reaper may hang (closer.c). Then the ends of connections are not told, dialers do not dial again, and what a dial or a
  * connection had open stays open for good. So, as long as it hangs: whether a connection has ended is asked of the kernel, and of what
@@ -26,7 +27,7 @@
 #define PATIENCE_MOST_NS (64 * PATIENCE_NS)
 #define BYE_NS (1000 * INT64_C(1000000))
 
-enum { REDIAL_NS = 500 * 1000 * 1000, ASK_MS = 2000, DEAF_HELLOS = 10 };
+enum { REDIAL_NS = 500 * 1000 * 1000, REDIAL_DOUBLINGS = 3, ASK_MS = 2000, DEAF_HELLOS = 10 };
 
 static void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event)
 {
@@ -231,6 +232,7 @@ int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
     bool hangs = nng_hangs();
     if (pipe && ((!hangs && !unanswered) || !ended(s, link, pipe, hangs))) {
         link->redial_at = link->patience = 0;
+        link->redials = 0;
         link->deaf = is_welcome(s) ? 0 : link->deaf;
         return unanswered ? HELLO_AGAIN_NS / 2 : LOOK_CONNECTED_NS;
     }
@@ -248,7 +250,8 @@ int64_t link_look_after(struct sender *s, struct link *link, bool unanswered)
     }
     if (now >= link->redial_at || (hangs && link->tie && !link->hung)) {
         hangs ? renew(s, link) : redial(s, link);
-        link->redial_at = clock_ns() + REDIAL_NS;
+        link->redial_at = clock_ns() + ((int64_t)REDIAL_NS << (hangs ? 0 : link->redials));
+        link->redials += link->redials < REDIAL_DOUBLINGS;
     }
     int64_t left = link->redial_at - clock_ns();
     return left < LOOK_NS ? left : LOOK_NS;

@@ -15,6 +15,7 @@ struct link {
     int64_t redial_at, opened_at, patience, deaf; /* the thread's: when to look after it; 0: connected */
     int64_t part_by;                              /* the thread's: back: until then its receiver may hang up … */
     uint32_t parts;                               /* … this connection; 0: it shall not */
+    unsigned redials;                             /* the thread's: in vain, since it was connected */
     bool hung;                                    /* the thread's: made when NNG hung */
     _Atomic uint32_t pipe;                        /* 0: none; stored by NNG's callbacks */
 };
