@@ -236,6 +236,7 @@ Test(nng_tls, a_connection_that_ends_is_no_refusal)
     struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port) };
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     pthread_t thread;
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)); /* for who listens there next */
     cr_assert(eq(int, bind(listener, (struct sockaddr *)&at, sizeof at), 0));
     cr_assert(eq(int, listen(listener, 20), 0));
     cr_assert(eq(int, pthread_create(&thread, NULL, end_each, &listener), 0));
