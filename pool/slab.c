@@ -6,9 +6,10 @@
  * and one release store. Whoever frees a block of a slab that is not its own sets the block's bit in `returned`: a hint.
  *
  * Each thread has a cursor a class, in a slab that it owns. A full slab is given up (its owner word becomes NONE) and is found
- * again by anybody through the extent's `slabs` hint once something in it was freed: who frees sets the bit in `returned` and looks at
- * the owner word then, who gives it up stores NONE and looks at `returned` then, so one of them sets the hint. A slab that is empty when its owner gives
- * it up for good is dissolved: SLAB -> FREE of the run; only its owner may do that, so nobody allocates in it meanwhile.
+ * again by anybody through the extent's `slabs` hint once something in it was freed: who frees sets the bit in `returned` and then
+ * looks at the owner word, who gives it up stores NONE and then looks at `returned` (both seq_cst), so one of them sets the hint
+ * (model hint.pml). A slab that is empty when its owner gives it up for good is dissolved: SLAB -> FREE of the run; only its owner
+ * may do that, so nobody allocates in it meanwhile.
  *
  * Making: the run is reserved (private), the owner word is ours by CAS, stride and lines are set and present, then the head
  * record becomes SLAB: the commit. An adopter takes the owner word first and looks at the head record then: not SLAB, and it
@@ -146,7 +147,9 @@ static bool cursor_claim(struct cue_pool *pool, struct slab_cursor *cursor, uint
     bool sane = has >= POOL_LINE && has % POOL_LINE == 0 && atomic_load_explicit(&head->blocks, relaxed) == blocks_of(pool, has) &&
                 atomic_load_explicit(&head->lines, acquire) >= blocks_of(pool, has);
     if (rec_state(state) != REC_SLAB || (stride && has != stride) || !sane) {
-        atomic_store_explicit(&head->owner, OWNER_NONE, release);
+        atomic_store_explicit(&head->owner, OWNER_NONE, seq_cst); /* as in cursor_give_up */
+        if (rec_state(state) == REC_SLAB && sane && some_returned(head))
+            mark_available(pool, slab);
         return false;
     }
     cursor_enter(pool, cursor, slab, has);
