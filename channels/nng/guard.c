@@ -16,7 +16,7 @@
  *               at least, and they are more than the pipes at TLS_LOOKS looks running: a handshake that goes well is over by then.
  *
  * NNG does not give all the stuck connections back, so those that are there when it was healed are remembered by their inodes and not
- * counted again. A stranger can make it heal for nothing, at the price for which he can stop the listener.
+ * counted again; nor are pipes of a former listener, of which NNG may never tell the end. A stranger can make it heal for nothing, at the price for which he can stop the listener.
  */
 #include "nng_internal.h"
 
@@ -58,8 +58,8 @@ const char *__lsan_default_suppressions(void)
 
 struct guard {
     struct socket_lane *lane;
-    const _Atomic int32_t *pipes;
     struct tie *tie;
+    struct accepted *accepted;
     bool listening;
     int port;             /* tcp, tls+tcp; 0: ipc */
     ino_t suspect;        /* ipc, tcp: a connection that had bytes to read at the last look, 0: none */
@@ -68,12 +68,14 @@ struct guard {
     unsigned nlost;
 };
 
-int socket_listen(struct socket_lane *lane, struct tie *tie)
+int socket_listen(struct socket_lane *lane, struct tie *tie, struct accepted *accepted)
 {
     nng_listener *out = &tie->listener;
     int failed = nng_listener_create(out, tie->sock, lane->url);
     if (failed)
         return nng_trail(failed, "%s: listen", lane->url);
+    atomic_store_explicit(&accepted->pipes, 0, relaxed);
+    atomic_store_explicit(&accepted->by, (uint32_t)out->id, relaxed); /* its callbacks come later; those of the last one count no more */
     if (lane->scheme == SCHEME_IPC && lane->path[0] &&
         (failed = nng_listener_set_int(*out, NNG_OPT_IPC_PERMISSIONS, lane->nusers || lane->any_user ? 0666 : 0600))) {
         nng_listener_close(*out);
@@ -181,7 +183,7 @@ bool guard_stuck(struct guard *g)
     struct look look = { 0 };
     bool tls = g->lane->scheme == SCHEME_TLS_TCP;
     connections(g, tls ? look_at_tls : look_at, &look);
-    bool more = look.connections > atomic_load_explicit(g->pipes, memory_order_relaxed); /* two looks agree before anything is done */
+    bool more = look.connections > atomic_load_explicit(&g->accepted->pipes, relaxed); /* two looks agree before anything is done */
     bool stuck = more && (tls ? g->looks >= TLS_LOOKS : look.same);
     g->looks = more ? g->looks + 1 : 0;
     g->suspect = more ? look.unread : 0;
@@ -201,11 +203,17 @@ void guard_heal(struct guard *g)
         nng_listener_close(g->tie->listener);
         g->listening = false;
     }
-    for (int i = 0; i < 50 && atomic_load_explicit(g->pipes, memory_order_relaxed); i++) /* it closes its pipes behind our back */
+    for (int i = 0; i < 50 && atomic_load_explicit(&g->accepted->pipes, relaxed); i++) /* it closes its pipes behind our back */
         poll(NULL, 0, 2);
     g->nlost = 0; /* who was lost and is still there is again; an inode that is not may be another's by now */
     connections(g, remember, NULL);
-    g->listening = socket_listen(g->lane, g->tie) == 0; /* else at the next look */
+    g->listening = socket_listen(g->lane, g->tie, g->accepted) == 0; /* else at the next look */
+}
+
+void guard_count(struct accepted *accepted, nng_pipe pipe, int32_t change)
+{
+    if ((uint32_t)nng_pipe_listener(pipe).id == atomic_load_explicit(&accepted->by, relaxed)) /* before it, there are no pipes of it */
+        atomic_fetch_add_explicit(&accepted->pipes, change, relaxed);                         /* only counts */
 }
 
 bool guard_needed(enum scheme scheme)
@@ -213,14 +221,14 @@ bool guard_needed(enum scheme scheme)
     return nng_stops() && (scheme == SCHEME_IPC || scheme == SCHEME_TCP || scheme == SCHEME_TLS_TCP);
 }
 
-int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out)
+int guard_make(struct socket_lane *lane, struct tie *tie, struct accepted *accepted, struct guard **out)
 {
     struct guard *g = calloc(1, sizeof *g);
     if (!g)
         return trail(CUE_ENOMEM, "%s: no memory", lane->url);
     g->lane = lane;
-    g->pipes = pipes;
     g->tie = tie;
+    g->accepted = accepted;
     g->listening = true;
     int failed = lane->scheme == SCHEME_IPC ? 0 : nng_listener_get_int(tie->listener, NNG_OPT_TCP_BOUND_PORT, &g->port);
     if (failed) {

@@ -212,15 +212,21 @@ extern const struct channel_ops sender_ops, receiver_ops;
 
 /* ---- guard.c: the listener of NNG before 1.6 ---- */
 struct guard;
+/* The connections that NNG has told of and that are not over, of the present listener. */
+struct accepted {
+    _Atomic uint32_t by; /* its id */
+    _Atomic int32_t pipes;
+};
 bool guard_needed(enum scheme scheme);
-/* `pipes` counts the connections that NNG has told of. */
-int guard_make(struct socket_lane *lane, const _Atomic int32_t *pipes, struct tie *tie, struct guard **out);
+int guard_make(struct socket_lane *lane, struct tie *tie, struct accepted *accepted, struct guard **out);
+/* By NNG's callbacks: it tells of a pipe (1), or of its end (-1). */
+void guard_count(struct accepted *accepted, nng_pipe pipe, int32_t change);
 /* Whether the listener is stuck; to be asked again and again, with such rests. Then: makes it anew; senders must not be sending. All by
  * one thread. */
 bool guard_stuck(struct guard *guard);
 int guard_rest_ms(const struct guard *guard);
 void guard_heal(struct guard *guard);
 /* Makes and starts a listener with all that a listener of ours needs. */
-int socket_listen(struct socket_lane *lane, struct tie *tie);
+int socket_listen(struct socket_lane *lane, struct tie *tie, struct accepted *accepted);
 
 #endif

@@ -50,6 +50,7 @@ struct receiver {
     int stop_fd;
     _Atomic bool parting;                 /* part.c: nobody new is let in … */
     _Atomic bool admits;                  /* … unless somebody's back connection is missing */
+    struct accepted accepted;             /* the guard's */
     _Atomic int32_t pipes;                /* connections; counted by NNG's callbacks */
     _Atomic uint64_t unwelcome;           /* connections that were refused; the same */
     _Atomic uint32_t gone[PIPES_SEEN];    /* connections that ended, at id % PIPES_SEEN; the same */

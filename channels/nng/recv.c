@@ -31,6 +31,7 @@ static void pipe_changed(struct receiver *r, nng_pipe pipe, nng_pipe_ev event)
     uint32_t id = (uint32_t)nng_pipe_id(pipe);
     switch (event) {
     case NNG_PIPE_EV_ADD_PRE: /* which the end of each follows, be it let in or not */
+        guard_count(&r->accepted, pipe, 1);
         if (atomic_fetch_add_explicit(&r->pipes, 1, relaxed) >= CONNECTIONS_MAX || !peer_admitted(&r->lane, pipe)) /* only counts */
             atomic_fetch_add_explicit(&r->unwelcome, 1, relaxed);                                                  /* for people */
         else if (!atomic_load_explicit(&r->parting, relaxed) || atomic_load_explicit(&r->admits, relaxed)) /* who slips in is told BYE */
@@ -40,6 +41,7 @@ static void pipe_changed(struct receiver *r, nng_pipe pipe, nng_pipe_ev event)
     case NNG_PIPE_EV_ADD_POST:
         return;
     default:
+        guard_count(&r->accepted, pipe, -1);
         atomic_store_explicit(&r->gone[id % PIPES_SEEN], id, release); /* pairs with: pipe_ended */
         atomic_fetch_sub_explicit(&r->pipes, 1, release);              /* then: pairs with: speaking */
         part_hang_up(r, id);
@@ -483,7 +485,7 @@ static void *guard_thread(void *arg)
 
 static int guard_start(struct receiver *r)
 {
-    int status = guard_make(&r->lane, &r->pipes, r->tie, &r->guard);
+    int status = guard_make(&r->lane, r->tie, &r->accepted, &r->guard);
     if (status)
         return status;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -531,7 +533,7 @@ static int receiver_prepare(struct receiver *r, size_t largest)
         return nng_trail(failed, "%s: a descriptor to poll", lane->url);
     if ((failed = peers_prepare(r)))
         return nng_trail(failed, "%s: a timer", lane->url);
-    int status = socket_listen(lane, r->tie);
+    int status = socket_listen(lane, r->tie, &r->accepted);
     return !status && guard_needed(lane->scheme) ? guard_start(r) : status;
 }
 
