@@ -11,7 +11,8 @@
 #include <criterion/new/assert.h>
 #include <cuelight.h>
 #include <nng/nng.h>
-#include <nng/supplemental/tls/tls.h>
+#include <signal.h>
+#include <spawn.h>
 
 enum { SILENT = 30, EACH = 9 /* of a kind of strangers */, RESTARTS = 12, FAR = 300, FAR_SIZE = 20000, LIE_MAX = 60 };
 
@@ -37,7 +38,6 @@ static char folder[TEST_PATH], name[64], url[700], sender_url[700];
 static int port;
 static cue_pool *pool;
 static cue_channel *receiver;
-static nng_tls_config *tls;
 static uint64_t near_next, far_next, seed;
 
 static uint32_t draw(uint32_t below)
@@ -52,20 +52,6 @@ static bool is(const char *scheme)
 }
 
 /* ---- the lane ---- */
-
-static void trust_certificates(void)
-{
-    char command[4 * TEST_PATH + 60];
-    need_tls(folder);
-    cr_assert(eq(int, nng_tls_config_alloc(&tls, NNG_TLS_MODE_CLIENT), 0));
-    snprintf(command, sizeof command, "%s/ca.pem", folder);
-    cr_assert(eq(int, nng_tls_config_ca_file(tls, command), 0));
-    nng_tls_config_server_name(tls, "localhost");
-    snprintf(command, sizeof command, "cat %s/client.pem %s/client.key > %s/both.pem", folder, folder, folder);
-    cr_assert(eq(int, system(command), 0));
-    snprintf(command, sizeof command, "%s/both.pem", folder);
-    cr_assert(eq(int, nng_tls_config_cert_key_file(tls, command, NULL), 0));
-}
 
 static void begin(const char *scheme)
 {
@@ -82,7 +68,7 @@ static void begin(const char *scheme)
         snprintf(url, sizeof url, "ipc://%s/lane", folder);
         strcpy(sender_url, url);
     } else if (is("tls+tcp")) {
-        trust_certificates();
+        need_tls(folder);
         static const char form[] = "tls+tcp://127.0.0.1:%d?ca=%s/ca.pem&cert=%s/%s.pem&key=%s/%s.key%s";
         snprintf(url, sizeof url, form, port, folder, folder, "server", folder, "server", "");
         snprintf(sender_url, sizeof sender_url, form, port, folder, folder, "client", folder, "client", "&server=localhost");
@@ -103,8 +89,6 @@ static void end(void)
     CUE_MUST(cue_pool_stat(pool, &info));
     cr_assert(eq(u64, info.blocks, 0), "%lu blocks", info.blocks);
     cue_pool_close(pool);
-    if (tls)
-        nng_tls_config_free(tls);
     snprintf(command, sizeof command, "rm -r %s", folder);
     cr_assert(eq(int, system(command), 0));
     cr_assert(eq(int, test_leftovers(name), 0));
@@ -178,9 +162,10 @@ static struct cast start_far(void)
 
 /* ---- connections ---- */
 
+/* Strangers are no NNG, and none of its threads are theirs. */
 struct line {
-    int fd;             /* -1: the stream counts */
-    nng_stream *stream; /* behind a handshake of TLS */
+    int fd;
+    pid_t tls; /* over TLS: the process that `fd` speaks through */
 };
 
 static int bare(void)
@@ -197,27 +182,26 @@ static int bare(void)
     return fd;
 }
 
-static int wait_for(nng_aio *aio)
+static bool open_tls(struct line *line)
 {
-    nng_aio_wait(aio);
-    return nng_aio_result(aio);
-}
-
-static nng_stream *behind_tls(void)
-{
-    char to[40];
-    nng_stream_dialer *dialer;
-    nng_aio *aio;
-    snprintf(to, sizeof to, "tls+tcp://127.0.0.1:%d", port);
-    cr_assert(eq(int, nng_aio_alloc(&aio, NULL, NULL), 0));
-    cr_assert(eq(int, nng_stream_dialer_alloc(&dialer, to), 0));
-    cr_assert(eq(int, nng_stream_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, tls), 0));
-    nng_aio_set_timeout(aio, test_ms(5000));
-    nng_stream_dialer_dial(dialer, aio);
-    nng_stream *stream = wait_for(aio) ? NULL : nng_aio_get_output(aio, 0);
-    nng_stream_dialer_free(dialer);
-    nng_aio_free(aio);
-    return stream;
+    char to[30], ca[TEST_PATH + 20], cert[TEST_PATH + 20], key[TEST_PATH + 20];
+    int ends[2];
+    posix_spawn_file_actions_t files;
+    snprintf(to, sizeof to, "127.0.0.1:%d", port);
+    snprintf(ca, sizeof ca, "%s/ca.pem", folder);
+    snprintf(cert, sizeof cert, "%s/client.pem", folder);
+    snprintf(key, sizeof key, "%s/client.key", folder);
+    char *const command[] = { "openssl", "s_client", "-quiet", "-connect", to, "-CAfile", ca, "-cert", cert, "-key", key, NULL };
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0));
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, ends[1], 0);
+    posix_spawn_file_actions_adddup2(&files, ends[1], 1);
+    posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+    cr_assert(eq(int, posix_spawnp(&line->tls, command[0], &files, NULL, command, environ), 0));
+    posix_spawn_file_actions_destroy(&files);
+    close(ends[1]);
+    line->fd = ends[0];
+    return true;
 }
 
 /* Of the transport's own: behind a handshake where there is one. False: not now. */
@@ -225,44 +209,23 @@ static bool line_open(struct line *line)
 {
     *line = (struct line){ .fd = -1 };
     if (is("tls+tcp"))
-        line->stream = behind_tls();
-    else
-        line->fd = bare();
-    return line->stream || line->fd >= 0;
+        return open_tls(line);
+    line->fd = bare();
+    return line->fd >= 0;
 }
 
 static bool line_say(struct line *line, const void *bytes, size_t size)
 {
-    nng_aio *aio;
-    if (!line->stream)
-        return send(line->fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size;
-    cr_assert(eq(int, nng_aio_alloc(&aio, NULL, NULL), 0));
-    nng_aio_set_timeout(aio, test_ms(5000));
-    nng_aio_set_iov(aio, 1, &(nng_iov){ .iov_buf = (void *)(uintptr_t)bytes, .iov_len = size });
-    nng_stream_send(line->stream, aio);
-    bool said = !wait_for(aio);
-    nng_aio_free(aio);
-    return said;
+    return send(line->fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
 /* Some of what the other end says; 0: it has closed, -1: nothing came. */
 static ssize_t line_hear(struct line *line)
 {
     char bytes[500];
-    nng_aio *aio;
     struct pollfd p = { .fd = line->fd, .events = POLLIN };
-    if (!line->stream) {
-        ssize_t got = poll(&p, 1, test_ms(5000)) > 0 ? recv(line->fd, bytes, sizeof bytes, 0) : -1;
-        return got < 0 && errno == ECONNRESET ? 0 : got;
-    }
-    cr_assert(eq(int, nng_aio_alloc(&aio, NULL, NULL), 0));
-    nng_aio_set_timeout(aio, test_ms(5000));
-    nng_aio_set_iov(aio, 1, &(nng_iov){ .iov_buf = bytes, .iov_len = sizeof bytes });
-    nng_stream_recv(line->stream, aio);
-    int failed = wait_for(aio);
-    ssize_t got = failed == NNG_ETIMEDOUT ? -1 : failed ? 0 : (ssize_t)nng_aio_count(aio);
-    nng_aio_free(aio);
-    return got;
+    ssize_t got = poll(&p, 1, test_ms(5000)) > 0 ? recv(line->fd, bytes, sizeof bytes, 0) : -1;
+    return got < 0 && errno == ECONNRESET ? 0 : got;
 }
 
 /* Whether the other end closes. */
@@ -280,9 +243,9 @@ static void line_close(struct line *line, bool reset)
         setsockopt(line->fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger));
     if (line->fd >= 0)
         close(line->fd);
-    if (line->stream) {
-        nng_stream_close(line->stream);
-        nng_stream_free(line->stream);
+    if (line->tls) {
+        kill(line->tls, SIGKILL);
+        waitpid(line->tls, NULL, 0);
     }
 }
 
@@ -320,7 +283,7 @@ static bool greet(struct line *line)
     uint32_t before = stat_now().users;
     if (!line_open(line) || !line_say(line, transport->greeting, transport->greeting_size) || line_hear(line) <= 0)
         return false;
-    for (int i = 0; line->stream && stat_now().users <= before && i < test_ms(100); i++) /* verified by then */
+    for (int i = 0; line->tls && stat_now().users <= before && i < test_ms(100); i++) /* verified by then */
         pump(50, CUE_MS(1));
     return true;
 }
