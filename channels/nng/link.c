@@ -19,6 +19,7 @@
  */
 #include "sender.h"
 
+#include <poll.h>
 #include <stdlib.h>
 
 #define LOOK_NS (200 * INT64_C(1000000)) /* does NNG hang? while there is no connection */
@@ -26,8 +27,9 @@
 #define PATIENCE_NS (2000 * INT64_C(1000000)) /* with a dial, when NNG hangs, doubled from time to time … */
 #define PATIENCE_MOST_NS (64 * PATIENCE_NS)
 #define BYE_NS (1000 * INT64_C(1000000))
+#define SETTLE_NS (50 * INT64_C(1000000))
 
-enum { REDIAL_NS = 500 * 1000 * 1000, REDIAL_DOUBLINGS = 3, ASK_MS = 2000, DEAF_HELLOS = 10 };
+enum { NEVER_MS = 3600 * 1000, REDIAL_NS = 500 * 1000 * 1000, REDIAL_DOUBLINGS = 3, ASK_MS = 2000, DEAF_HELLOS = 10 };
 
 static void link_changed(struct sender *s, struct link *link, nng_pipe pipe, nng_pipe_ev event)
 {
@@ -106,6 +108,21 @@ int link_open(struct sender *s, struct link *link)
     return 0;
 }
 
+/* NNG's ws guards a dial by two locks: if it is given up when the answer to its request comes, it ends twice, and NNG the process. So
+ * nothing new is dialled, and what is under way gets time to end. True: it has connected. */
+static bool dial_settles(struct sender *s, struct link *link)
+{
+    if (s->lane.scheme != SCHEME_WS || !link->tie)
+        return false;
+    nng_dialer_set_ms(link->tie->dialer, NNG_OPT_RECONNMINT, NEVER_MS);
+    for (int64_t end = clock_ns() + SETTLE_NS; !atomic_load_explicit(&link->pipe, relaxed) && clock_ns() < end;) /* a hint */
+        poll(NULL, 0, 2);
+    bool connected = atomic_load_explicit(&link->pipe, relaxed); /* the same */
+    if (connected)
+        nng_dialer_set_ms(link->tie->dialer, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
+    return connected;
+}
+
 /* Takes what a link has of NNG; NULL: nothing. */
 static struct tie *link_take(struct sender *s, struct link *link)
 {
@@ -124,6 +141,7 @@ static struct tie *link_take(struct sender *s, struct link *link)
 
 void link_close(struct sender *s, struct link *link)
 {
+    dial_settles(s, link);
     struct tie *tie = link_take(s, link);
     if (tie)
         tie_close(tie);
@@ -131,6 +149,7 @@ void link_close(struct sender *s, struct link *link)
 
 static void link_leave(struct sender *s, struct link *link)
 {
+    dial_settles(s, link);
     struct tie *tie = link_take(s, link);
     if (tie)
         tie_leave(tie);
@@ -151,6 +170,8 @@ static void ask_why(struct sender *s)
 /* NNG is well. */
 static void redial(struct sender *s, struct link *link)
 {
+    if (dial_settles(s, link))
+        return;
     if (link->tie && nng_stops()) {
         nng_dialer_close(link->tie->dialer);
         dial(s, link->tie); /* if it fails: at the next look, closing it again is refused */
