@@ -216,6 +216,7 @@ struct guard;
 struct accepted {
     _Atomic uint32_t by; /* its id */
     _Atomic int32_t pipes;
+    _Atomic uint32_t made; /* that ever were, by any listener */
 };
 bool guard_needed(enum scheme scheme);
 int guard_make(struct socket_lane *lane, struct tie *tie, struct accepted *accepted, struct guard **out);
