@@ -27,7 +27,7 @@
 #define PATIENCE_NS (2000 * INT64_C(1000000)) /* with a dial, when NNG hangs, doubled from time to time … */
 #define PATIENCE_MOST_NS (64 * PATIENCE_NS)
 #define BYE_NS (1000 * INT64_C(1000000))
-#define SETTLE_NS (50 * INT64_C(1000000))
+#define SETTLE_NS (150 * INT64_C(1000000))
 
 enum { NEVER_MS = 3600 * 1000, REDIAL_NS = 500 * 1000 * 1000, REDIAL_DOUBLINGS = 3, ASK_MS = 2000, DEAF_HELLOS = 10 };
 
@@ -109,18 +109,15 @@ int link_open(struct sender *s, struct link *link)
 }
 
 /* NNG's ws guards a dial by two locks: if it is given up when the answer to its request comes, it ends twice, and NNG the process. So
- * nothing new is dialled, and what is under way gets time to end. True: it has connected. */
+ * nothing new is dialled, and what is under way gets time to end; over a long way that may not do. True: it has connected. */
 static bool dial_settles(struct sender *s, struct link *link)
 {
     if (s->lane.scheme != SCHEME_WS || !link->tie)
         return false;
-    nng_dialer_set_ms(link->tie->dialer, NNG_OPT_RECONNMINT, NEVER_MS);
+    nng_dialer_set_ms(link->tie->dialer, NNG_OPT_RECONNMINT, NEVER_MS); /* after the present rest, of RECONNECT_MAX_MS at most */
     for (int64_t end = clock_ns() + SETTLE_NS; !atomic_load_explicit(&link->pipe, relaxed) && clock_ns() < end;) /* a hint */
         poll(NULL, 0, 2);
-    bool connected = atomic_load_explicit(&link->pipe, relaxed); /* the same */
-    if (connected)
-        nng_dialer_set_ms(link->tie->dialer, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
-    return connected;
+    return atomic_load_explicit(&link->pipe, relaxed) != 0; /* the same */
 }
 
 /* Takes what a link has of NNG; NULL: nothing. */
@@ -170,9 +167,11 @@ static void ask_why(struct sender *s)
 /* NNG is well. */
 static void redial(struct sender *s, struct link *link)
 {
-    if (dial_settles(s, link))
-        return;
     if (link->tie && nng_stops()) {
+        if (dial_settles(s, link)) {
+            nng_dialer_set_ms(link->tie->dialer, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
+            return;
+        }
         nng_dialer_close(link->tie->dialer);
         dial(s, link->tie); /* if it fails: at the next look, closing it again is refused */
     }
