@@ -581,10 +581,11 @@ static void pool_leave(struct cue_pool *pool, bool *vanished)
     bool gone = false;
     if (!(pool->flags & CUE_READ_ONLY)) {
         leaving = true;
-        pool_descriptor_good(pool);
-        pool_reap(pool);
+        bool ours = pool_descriptor_good(pool); /* else who asks it for locks asks another file */
+        if (ours)
+            pool_reap(pool);
         party_leave(pool);
-        gone = pool_vanish(pool);
+        gone = ours && pool_vanish(pool);
         leaving = false;
     }
     if (vanished)
