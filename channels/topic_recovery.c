@@ -54,8 +54,8 @@ void topic_died(const struct lane *lane, unsigned slot, uint32_t epoch)
         if (word && place_party(word) == slot + 1) {
             topic_place_close(lane, place, word);
         } else if (word && !(word & PLACE_CLOSING) && feed_enter(lane, place, word, &ring)) {
-            if (event_waited(&ring.shared->bell) && feed_queued(&ring))
-                feed_wake(&ring); /* the dead one may have been about to */
+            if (event_waited(&ring.shared->bell))
+                feed_wake(&ring); /* the dead one may have been about to; how many wait it may not have said */
             feed_leave(&ring);
         }
     }
