@@ -117,7 +117,8 @@ static void do_wait(struct worker *w)
 {
     cue_block b;
     size_t size = dice(w, 3) ? some_size(w) : SIZE / 4;
-    if (allowed(cue_block_alloc(w->pool, size, &(cue_block_opts){ .wait = CUE_NS(100000 + dice(w, 3000000)) }, &b), "alloc with a wait") == 0)
+    if (allowed(cue_block_alloc(w->pool, size, &(cue_block_opts){ .wait = CUE_NS(100000 + dice(w, 3000000)) }, &b), "alloc with a wait") ==
+        0)
         cue_block_release(&b);
     atomic_fetch_add(&w->counts->waits, 1);
 }
