@@ -2,8 +2,9 @@
  *
  * It looks, spins for a while (spin.h), then announces itself, looks once more, and naps on a futex of the lane. A nap ends at the latest
  * with its watch period: then the dead whom nobody has noticed are cleaned up after. In another thread a wait is ended by
- * cue_channel_wake and cue_channel_close: they set a flag and then change the word that is slept on, so a waiter, who looks at the flags
- * after it has announced itself, sees them or does not sleep.
+ * cue_channel_wake and cue_channel_close: they set a flag, which a waiter looks at after it has announced itself, and then call all who
+ * sleep on a word of the lane; most kinds change it, too, so that who is just about to sleep does not. Where it is only called (a topic's
+ * room, the pool's) such a one notices at the end of its watch period.
  */
 #ifndef AWAIT_H
 #define AWAIT_H
@@ -24,13 +25,6 @@ static inline int interrupted(struct halt *halt)
         atomic_exchange_explicit(&halt->woken, 0, acq_rel)) /* pairs with: the kinds' wake */
         return CUE_EINTR;
     return 0;
-}
-
-/* The same of a wait for room in the pool, see room_until. `shut`: what is said if the lane is, or 0. */
-static inline int wait_over(struct halt *halt, int shut, bool signalled)
-{
-    int status = interrupted(halt);
-    return status ? status : shut ? shut : signalled ? CUE_EINTR : 0;
 }
 
 /* In a forked child: they were for the parent's threads, which are not here. */

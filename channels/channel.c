@@ -139,14 +139,6 @@ int cue_channel_close(cue_channel *ch)
     return status;
 }
 
-/* A kind has noticed the wake. */
-static inline int woken_by(cue_channel *ch, int status)
-{
-    if (__builtin_expect(status == CUE_EINTR, 0))
-        atomic_store_explicit(&ch->woken, 0, memory_order_seq_cst);
-    return status;
-}
-
 /* ---- shut ---- */
 
 /* The place of a receiver. Who has it comes out by itself: nothing more goes in, and it has been told so. */
@@ -184,8 +176,7 @@ int cue_channel_shut(cue_channel *ch, unsigned how, cue_time wait)
         return trail(CUE_EPERM, "what was sent into a lane is its receivers': only they discard it");
     if (receives && (status = ch->ops->shut(ch)))
         return status;
-    status = how == CUE_DRAIN ? ch->ops->drain(ch, deadline_of(wait)) : discard(ch);
-    return woken_by(ch, status);
+    return how == CUE_DRAIN ? ch->ops->drain(ch, deadline_of(wait)) : discard(ch);
 }
 
 cue_pool *cue_channel_pool(cue_channel *ch)
@@ -206,7 +197,7 @@ static inline struct pollable *pollable_of(cue_channel *ch)
 }
 
 /* Around what the kind does, for the channel's descriptor. When a receive is over that may be a new one; after a send the channel may be
- * gone. */
+ * gone, but not the descriptor that was seen before: close waits. */
 static inline struct pollable *before(cue_channel *ch, unsigned how)
 {
     struct pollable *pollable = pollable_of(ch);
@@ -246,7 +237,7 @@ static inline int send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_tim
     struct pollable *pollable = before(ch, CUE_SEND);
     int sent = ch->ops->send_many(ch, m, n, ops_deadline(ch, wait));
     after(pollable, CUE_SEND, sent);
-    return woken_by(ch, sent);
+    return sent;
 }
 
 int cue_channel_send_many(cue_channel *ch, const cue_msg *m, size_t n, cue_time wait)
@@ -332,7 +323,7 @@ static inline int recv_many(cue_channel *ch, cue_msg *out, size_t n, cue_time wa
         deadline = LONG_PAST; /* who polls waits there, and is woken here */
     int got = ch->ops->recv_many(ch, out, n, deadline);
     after(pollable_of(ch), CUE_RECV, got);
-    got = woken_by(ch, got);
+    wake_noticed(ch, got);
     receiving_end(ch);
     if (__builtin_expect(got < 0, 0))
         memset(out, 0, sizeof *out);

@@ -88,6 +88,14 @@ struct cue_channel {
     _Atomic uint64_t late;               /* answers that nobody waited for any more */
 };
 
+/* A wait has ended with `status`: its wake was this one, and no later wait's. Before the last touch of the channel, which another thread
+ * may be about to close. */
+static inline void wake_noticed(cue_channel *ch, int status)
+{
+    if (__builtin_expect(status == CUE_EINTR, 0))
+        atomic_store_explicit(&ch->woken, 0, memory_order_seq_cst);
+}
+
 /* The openers: a struct that begins with a struct cue_channel and can be given to free(), with ops and pool set and the rest
  * zero; the other members are set by the dispatcher. lane.c opens the lane and calls the opener of its kind (lane.h). */
 int lane_channel_open(const struct channel_url *url, unsigned how, const cue_channel_opts *opts, cue_channel **out);

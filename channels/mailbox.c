@@ -198,7 +198,10 @@ static inline void went(struct mailbox_channel *ch, const cue_msg *m, const stru
 static int send_over(void *arg, bool signalled)
 {
     struct mailbox_channel *ch = arg;
-    return wait_over(&ch->halt, atomic_load_explicit(&ch->box->head, acquire) & HEAD_CLOSED ? closed(ch) : 0, signalled);
+    int status = interrupted(&ch->halt);
+    if (!status && atomic_load_explicit(&ch->box->head, acquire) & HEAD_CLOSED)
+        status = closed(ch);
+    return status ? status : signalled ? CUE_EINTR : 0;
 }
 
 /* The message was checked. Waits as often as it has to. */
@@ -240,6 +243,7 @@ static __attribute__((noinline)) int send_waiting(struct mailbox_channel *ch, co
         return send_patiently(ch, m, system, 0, opened, tapped);
     atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: waits_end, mailbox_close */
     int status = send_patiently(ch, m, system, deadline, opened, tapped);
+    wake_noticed(&ch->base, status);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -642,6 +646,7 @@ static int mailbox_drain(cue_channel *base, int64_t deadline)
     atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: waits_end, mailbox_close */
     while (!status && lane_length(until, atomic_load_explicit(&ch->box->consumed, acquire)) > 0)
         status = nap_for_taking(ch, until, deadline);
+    wake_noticed(base, status);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -694,7 +699,7 @@ static int mailbox_forked(cue_channel *base)
     if (base->how & CUE_RECV)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     struct mailbox_channel *ch = mailbox_of(base);
-    atomic_store_explicit(&ch->waiting, 0, relaxed); /* as the next */
+    atomic_store_explicit(&ch->waiting, 0, relaxed); /* private: those threads are not here */
     halt_forget(&ch->halt);
     return lane_renew(&ch->lane);
 }

@@ -47,8 +47,9 @@ struct pollable {
     bool native; /* the kind's own: nothing else here is used */
     bool closing;
     uint32_t forks;
-    pthread_mutex_t lock; /* for who arms and clears: senders may be several */
-    _Atomic bool asleep;  /* the lane dozes: to be roused; changes under the lock */
+    pthread_mutex_t lock;    /* for who arms and clears: senders may be several */
+    _Atomic uint32_t inside; /* threads in a send: close waits until they are out of here. Those in a receive it awaits anyway */
+    _Atomic bool asleep;     /* the lane dozes: to be roused; changes under the lock */
     _Atomic uint32_t rung;
     _Atomic uint64_t armed; /* ARMED | the word's value; 0: not, or taken to ring */
 
@@ -168,6 +169,8 @@ static void disarm(struct pollable *p)
 
 void pollable_before(struct pollable *p, unsigned how)
 {
+    if (how == CUE_SEND)
+        atomic_fetch_add_explicit(&p->inside, 1, relaxed);                        /* the channel is there, so no close waits yet */
     if (p->native || p->how != how || !atomic_load_explicit(&p->asleep, relaxed)) /* a hint: `after` looks again */
         return;
     pthread_mutex_lock(&p->lock);
@@ -175,7 +178,7 @@ void pollable_before(struct pollable *p, unsigned how)
     pthread_mutex_unlock(&p->lock);
 }
 
-void pollable_after(struct pollable *p, unsigned how, int got)
+static void find_out(struct pollable *p, unsigned how, int got)
 {
     if (p->native || p->how != how)
         return;
@@ -188,6 +191,13 @@ void pollable_after(struct pollable *p, unsigned how, int got)
     disarm(p); /* another thread may have armed it meanwhile */
     arm(p);
     pthread_mutex_unlock(&p->lock);
+}
+
+void pollable_after(struct pollable *p, unsigned how, int got)
+{
+    find_out(p, how, got);
+    if (how == CUE_SEND)
+        atomic_fetch_sub_explicit(&p->inside, 1, release); /* pairs with: pollable_free */
 }
 
 /* ---- the ringer ---- */
@@ -415,6 +425,8 @@ void pollable_free(struct pollable *p)
 {
     if (!p)
         return;
+    while (atomic_load_explicit(&p->inside, acquire)) /* pairs with: pollable_after */
+        nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
     if (!p->native)
         close(p->fd);
     pthread_mutex_destroy(&p->lock);

@@ -173,7 +173,7 @@ static int queue_forked(cue_channel *base)
     if (base->how & CUE_RECV)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     struct ring_channel *ch = ring_of(base);
-    atomic_store_explicit(&ch->waiting, 0, relaxed); /* as the next */
+    atomic_store_explicit(&ch->waiting, 0, relaxed); /* private: those threads are not here */
     halt_forget(&ch->halt);
     return lane_renew(&ch->lane);
 }

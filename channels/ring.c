@@ -152,7 +152,10 @@ static int send_over(void *arg, bool signalled)
 {
     struct ring_channel *ch = arg;
     const struct lane_head *lane = &ch->ring->lane;
-    return wait_over(&ch->halt, lane_is_shut(lane) ? lane_shut_trail(ch->lane.pool, lane) : 0, signalled);
+    int status = interrupted(&ch->halt);
+    if (!status && lane_is_shut(lane))
+        status = lane_shut_trail(ch->lane.pool, lane);
+    return status ? status : signalled ? CUE_EINTR : 0;
 }
 
 static int send_patiently(struct ring_channel *ch, const cue_msg *m, int64_t deadline, struct opened *opened, bool tapped)
@@ -194,6 +197,7 @@ static __attribute__((noinline)) int send_waiting(struct ring_channel *ch, const
 {
     atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: ring_still */
     int status = send_patiently(ch, m, deadline, opened, tapped);
+    wake_noticed(&ch->base, status);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -493,6 +497,7 @@ int ring_drain(cue_channel *base, int64_t deadline)
         if (!all_taken(ch, until))
             status = ns > 0 ? nap(ch, &ch->ring->room, value, ns) : CUE_ETIMEDOUT;
     }
+    wake_noticed(base, status);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }

@@ -4,7 +4,8 @@
 
 #include "message.h"
 
-enum { SEND_BATCH = 32 }; /* messages that are packed before the first of them goes */
+/* A mailbox packs so many before the first of them goes; a stream writes down so many before it says that they went. */
+enum { SEND_BATCH = 32 };
 
 struct sending {
     bool (*room)(void *ch, uint64_t weight);                  /* does it make sense to try? */

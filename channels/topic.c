@@ -32,7 +32,7 @@ int topic_nap(struct topic_channel *ch, _Atomic uint32_t *room, uint32_t seen, i
 
 /* ---- wake, close ---- */
 
-/* Ends futex waits of this channel; those for room are woken where they are, and look at `woken` at the latest after a watch period. */
+/* Ends futex waits of this channel; those for room are woken where they are, and look at `halt.woken` at the latest after a watch period. */
 void topic_waits_end(struct topic_channel *ch)
 {
     if (ch->base.how & CUE_RECV)
@@ -54,6 +54,7 @@ static int topic_drain(cue_channel *base, int64_t deadline)
     struct topic_channel *ch = topic_channel_of(base);
     atomic_fetch_add_explicit(&ch->waiting, 1, seq_cst); /* pairs with: topic_waits_end, topic_close */
     int status = base->how & CUE_RECV ? subscriber_drain(ch, deadline) : publisher_drain(ch, deadline);
+    wake_noticed(base, status);
     atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
     return status;
 }
@@ -85,7 +86,7 @@ static int topic_forked(cue_channel *base)
         return trail(CUE_EFORK, "this channel receives for the parent process");
     ch->lock = (struct lock){ 0 };
     publisher_forked(ch);
-    atomic_store_explicit(&ch->waiting, 0, relaxed); /* as the next */
+    atomic_store_explicit(&ch->waiting, 0, relaxed); /* private: those threads are not here */
     halt_forget(&ch->halt);
     return lane_renew(&ch->lane);
 }

@@ -299,7 +299,8 @@ static int refuse(struct topic_channel *ch, int status)
 static int send_over(void *arg, bool signalled)
 {
     struct topic_channel *ch = arg;
-    return wait_over(&ch->halt, 0, signalled);
+    int status = interrupted(&ch->halt);
+    return status ? status : signalled ? CUE_EINTR : 0;
 }
 
 static int check(struct topic_channel *ch, const cue_msg *m, struct opened *opened)
@@ -380,8 +381,10 @@ __attribute__((flatten)) int topic_send_many(cue_channel *base, const cue_msg *m
         wake_all(ch, sleepers);
         lock_release(&ch->lock);
     }
-    if (deadline)
+    if (deadline) {
+        wake_noticed(base, sent ? 0 : status);
         atomic_fetch_sub_explicit(&ch->waiting, 1, seq_cst);
+    }
     return sent ? (int)sent : status;
 }
 

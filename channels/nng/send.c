@@ -392,6 +392,7 @@ static int sender_send_many(cue_channel *ch, const cue_msg *m, size_t n, int64_t
         if (arm)
             sender_poke(s);
     }
+    wake_noticed(ch, sent ? 0 : status);
     socket_leave(&s->lane);
     return sent ? (int)sent : status;
 }
@@ -688,6 +689,7 @@ static int sender_drain(cue_channel *ch, int64_t deadline)
     for (uint64_t until = s->next; !status && s->base < until;)
         status = drain_nap(s, deadline);
     pthread_mutex_unlock(&s->lock);
+    wake_noticed(ch, status);
     socket_leave(&s->lane);
     return status;
 }

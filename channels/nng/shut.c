@@ -119,6 +119,7 @@ int receiver_drain(cue_channel *ch, int64_t deadline)
         else
             status = pool_enter(ch->pool);
     }
+    wake_noticed(ch, status);
     socket_leave(&r->lane);
     return status;
 }

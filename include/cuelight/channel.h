@@ -189,7 +189,7 @@ typedef struct cue_msg {
 typedef struct cue_channel_info {
     uint32_t kind, depth;
     uint32_t users;    /* parties that have it open */
-    uint32_t sleeping; /* 1: its receiver sleeps */
+    uint32_t sleeping; /* 1: its receiver sleeps, or did when it was last called (all but mailboxes) */
     int32_t receiver;  /* pid of its receiver, 0: none */
     uint32_t shut;     /* 1: by cue_channel_shut, nobody sends; of a subscriber: its subscription */
     uint64_t queued;   /* messages waiting now */
