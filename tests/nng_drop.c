@@ -36,13 +36,6 @@ static cue_channel *open_in(cue_pool *of, unsigned how, cue_channel_opts opts)
     return ch;
 }
 
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
-}
-
 static void send_number(cue_channel *s, int number)
 {
     cr_assert(eq(int, cue_channel_send(s, CUE_MSG(1, number), CUE_NOW), 0), "%s", cue_trail());

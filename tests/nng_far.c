@@ -1,6 +1,7 @@
 /* Payload to receivers that cannot map the sender's pool, over every transport that reaches another host: it arrives whole, once, in
  * order; what is copied is counted; whoever is killed in the middle leaves nothing; kills of either side lose what they may.
  * budget: 90 s */
+#include "tests/stat_of.h"
 #include "tests/two_hosts.h"
 
 TestSuite(nng_far, .init = set_up, .fini = tear_down);
@@ -15,13 +16,6 @@ static cue_channel *open_in(cue_pool *of, const char *url, unsigned how, cue_cha
         opts.linger = CUE_MS(test_ms(10000)); /* a slow machine is not what is tested */
     CUE_MUST(cue_channel_open(url, how, &opts, &ch));
     return ch;
-}
-
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
 }
 
 static unsigned char byte_at(uint64_t number, size_t i)

@@ -2,6 +2,7 @@
  * counted. The hostile side speaks through NNG itself; for bare connections see nng_strangers.c.
  * budget: 90 s */
 #include "tests/harness.h"
+#include "tests/stat_of.h"
 
 #include "channels/nng/nng_internal.h"
 
@@ -51,13 +52,6 @@ static void tear_down(void)
 }
 
 TestSuite(nng_hostile, .init = set_up, .fini = tear_down);
-
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
-}
 
 static void throw_bytes(const void *bytes, size_t size)
 {

@@ -1,6 +1,7 @@
 /* Socket lanes: what goes through, how it is batched, what happens when an end is missing, full, closed, forked or destroyed.
  * budget: 90 s */
 #include "tests/harness.h"
+#include "tests/stat_of.h"
 
 #include "channels/channel_internal.h"
 
@@ -59,13 +60,6 @@ static cue_block block_of(uint64_t value)
     CUE_MUST(cue_block_alloc(pool, 64, &(cue_block_opts){ .type = 5 }, &b));
     memcpy(b.data, &value, sizeof value);
     return b;
-}
-
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
 }
 
 /* Sends one of bytes alone, receives one. */

@@ -23,13 +23,6 @@ static cue_channel *open_end(cue_pool *of, unsigned how, cue_time flush)
     return ch;
 }
 
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
-}
-
 static void send_some(cue_channel *ch, uint64_t first, unsigned count)
 {
     uint64_t values[16];

@@ -86,13 +86,6 @@ static cue_channel *open_in(cue_pool *of, const char *url, unsigned how)
     return ch;
 }
 
-static cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
-}
-
 enum { BLOCKS = 10, SIZE = 40000, LANES = 3 };
 
 struct lane {

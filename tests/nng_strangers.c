@@ -6,6 +6,7 @@
 #include "tests/cast/nng_storm.h"
 #include "tests/certificates.h"
 #include "tests/harness.h"
+#include "tests/stat_of.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -270,20 +271,13 @@ static size_t frame(char *out, uint64_t length)
     return (size_t)(at - out);
 }
 
-static cue_channel_info stat_now(void)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(receiver, &info));
-    return info;
-}
-
 /* As far as a connection of ours gets. */
 static bool greet(struct line *line)
 {
-    uint32_t before = stat_now().users;
+    uint32_t before = stat_of(receiver).users;
     if (!line_open(line) || !line_say(line, transport->greeting, transport->greeting_size) || line_hear(line) <= 0)
         return false;
-    for (int i = 0; line->tls && stat_now().users <= before && i < test_ms(100); i++) /* verified by then */
+    for (int i = 0; line->tls && stat_of(receiver).users <= before && i < test_ms(100); i++) /* verified by then */
         pump(50, CUE_MS(1));
     return true;
 }
@@ -341,7 +335,7 @@ static void send_what_makes_no_sense(void)
     int looked_at = 0;
     for (int64_t limit = test_now_ms() + test_ms(30000); looked_at < EACH && test_now_ms() < limit;) {
         struct line line;
-        uint64_t before = stat_now().refused;
+        uint64_t before = stat_of(receiver).refused;
         bool said = greet(&line); /* not while the listener is made anew */
         for (int j = 0; said && j < LIE_MAX; j++) {
             size_t size = 4 + draw(sizeof bytes - 4);
@@ -351,9 +345,9 @@ static void send_what_makes_no_sense(void)
             if (j % 16 == 0)
                 pump(50, CUE_NOW);
         }
-        for (int64_t patience = test_now_ms() + test_ms(1000); said && stat_now().refused <= before && test_now_ms() < patience;)
+        for (int64_t patience = test_now_ms() + test_ms(1000); said && stat_of(receiver).refused <= before && test_now_ms() < patience;)
             pump(50, CUE_MS(1));
-        looked_at += said && stat_now().refused > before;
+        looked_at += said && stat_of(receiver).refused > before;
         line_close(&line, false);
     }
     cr_assert(eq(int, looked_at, EACH), "%s", transport->scheme);
@@ -443,7 +437,7 @@ static void strangers_leave_nothing(int before)
 
 static void all_came(uint64_t received)
 {
-    cue_channel_info info = stat_now();
+    cue_channel_info info = stat_of(receiver);
     cr_assert(eq(u64, info.received, received));
     cr_assert(eq(u64, info.gaps, 0));
     cr_assert(eq(u64, info.dropped, 0));

@@ -4,6 +4,7 @@
 
 #include "tests/harness.h"
 #include "tests/ints.h"
+#include "tests/stat_of.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -57,13 +58,6 @@ static inline void teardown(void)
     cr_expect(eq(u64, blocks(), 0)); /* no block and no lane */
     cue_pool_close(pool);
     cr_expect(eq(int, test_leftovers(pool_name), 0));
-}
-
-static inline cue_channel_info stat_of(cue_channel *ch)
-{
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info;
 }
 
 /* ---- a thread that waits in a send or a receive ---- */

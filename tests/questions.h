@@ -3,14 +3,11 @@
 #define TESTS_QUESTIONS_H
 
 #include "tests/harness.h"
-
-#include <cuelight/channel.h>
+#include "tests/stat_of.h"
 
 static inline uint64_t late(cue_channel *ch)
 {
-    cue_channel_info info;
-    CUE_MUST(cue_channel_stat(ch, &info));
-    return info.late;
+    return stat_of(ch).late;
 }
 
 static inline int number_of(const cue_msg *m)
